@@ -1,0 +1,55 @@
+#pragma once
+// What the arena keeps about each frame: 16 bytes that outlive the process, and 12 that do not.
+
+#include <atomic>
+#include <cstdint>
+
+#include "allocator/types.h"
+
+namespace uzram {
+
+enum class FrameKind : std::uint8_t {
+  free = 0,  // a fresh frame's entry is all zeroes: `next` links the free list
+  head = 1,  // the first frame of a zspage; the zspage lives while its head has this kind
+  tail = 2,  // a later frame of a zspage
+  node = 3,  // an inner node of a slot table
+  leaf = 4,  // 512 slots
+};
+
+// One frame's entry. The first word changes in one store, so that a zspage goes live and dies at one instant:
+// the head is published last, and taken back first.
+struct FrameEntry {
+  struct Link {
+    FrameKind kind = FrameKind::free;
+    std::uint8_t size_class = 0;
+    std::uint8_t position = 0;             // in the zspage, 0 for its head
+    FrameNumber next = FrameNumber::none;  // in the zspage or the free list
+  };
+
+  [[nodiscard]] Link link() const {
+    const std::uint64_t word = packed.load(std::memory_order_relaxed);
+    return {static_cast<FrameKind>(word & 0xff), static_cast<std::uint8_t>(word >> 8),
+            static_cast<std::uint8_t>(word >> 16), static_cast<FrameNumber>(word >> 32)};
+  }
+  void publish(const Link& l) {
+    packed.store(std::uint64_t{raw(l.next)} << 32 | std::uint64_t{l.position} << 16 |
+                     std::uint64_t{l.size_class} << 8 | raw(l.kind),
+                 std::memory_order_release);
+  }
+
+  std::atomic<std::uint64_t> packed{0};
+  // A zspage's frame: the number of its head; but the frame of an as-is page: that object's header.
+  std::atomic<std::uint64_t> head_or_header{0};
+};
+static_assert(sizeof(FrameEntry) == 16);
+
+// The state of a zspage, kept for its head frame: private to the process, and rebuilt from the slots.
+struct ZspageState {
+  FrameNumber previous = FrameNumber::none;  // in its class's list of one fullness
+  FrameNumber next = FrameNumber::none;
+  std::uint16_t in_use = 0;       // objects
+  std::uint16_t free_object = 0;  // the first of the free ones, linked through their headers
+};
+static_assert(sizeof(ZspageState) == 12);
+
+}  // namespace uzram

@@ -1,0 +1,202 @@
+#include "allocator/page_arena.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <mutex>
+#include <system_error>
+
+#include "allocator/ensure.h"
+
+namespace uzram {
+namespace {
+
+constexpr std::uint64_t kChunkBytes = PageArena::kChunkFrames * kFrameSize;
+// A location has 38 bits of 16 bytes.
+constexpr std::uint64_t kMaxCapacity = std::uint64_t{16} << kLocationBits;
+
+void* reserve_range(std::size_t bytes) {
+  void* range =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return range == MAP_FAILED ? nullptr : range;
+}
+
+std::uint64_t machine_memory() {
+  return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+// Backs the range with memory now, so that no later access can fault for want of it.
+bool populate(void* from, std::size_t bytes) {
+  const auto page = static_cast<std::uintptr_t>(kFrameSize);
+  const auto start = reinterpret_cast<std::uintptr_t>(from) & ~(page - 1);
+  const auto end = (reinterpret_cast<std::uintptr_t>(from) + bytes + page - 1) & ~(page - 1);
+  if (madvise(reinterpret_cast<void*>(start), end - start, MADV_POPULATE_WRITE) == 0) return true;
+  if (errno != EINVAL) return false;
+  // Kernels before 5.14 cannot populate: touch each page without changing it.
+  for (std::uintptr_t at = start; at < end; at += page) {
+    std::atomic_ref<std::uint8_t>(*reinterpret_cast<std::uint8_t*>(at))
+        .fetch_or(0, std::memory_order_relaxed);
+  }
+  return true;
+}
+
+}  // namespace
+
+PageArena::PageArena(const Options& options) : options_(options) {
+  std::uint64_t bytes = options.capacity != 0 ? options.capacity : 2 * machine_memory();
+  bytes = std::max(bytes, options.reserve + 2 * kChunkBytes);
+  bytes = std::min((bytes + kChunkBytes - 1) / kChunkBytes * kChunkBytes, kMaxCapacity);
+  // Small kernels and strict overcommit refuse large ranges: take the largest they give.
+  while ((base_ = static_cast<std::byte*>(reserve_range(bytes))) == nullptr) {
+    bytes = bytes / 2 / kChunkBytes * kChunkBytes;
+    if (bytes < options.reserve + kChunkBytes) {
+      throw std::system_error(errno, std::generic_category(), "cannot reserve address space for the arena");
+    }
+  }
+  capacity_ = static_cast<std::uint32_t>(bytes / kFrameSize);
+  states_ = static_cast<ZspageState*>(reserve_range(capacity_ * sizeof(ZspageState)));
+  absent_ = static_cast<std::uint64_t*>(reserve_range(capacity_ / 8));
+  if (states_ == nullptr || absent_ == nullptr) {
+    throw std::system_error(errno, std::generic_category(), "cannot reserve address space for the arena");
+  }
+  reserve_ = (options.reserve + kChunkBytes - 1) / kChunkBytes * kChunkFrames;
+  while (committed_ < reserve_) {
+    const Run run = claim_run();
+    if (run.count == 0 || !commit(run)) {
+      throw std::system_error(errno, std::generic_category(), "cannot populate the reserve");
+    }
+    add_free(run);
+  }
+}
+
+PageArena::~PageArena() {
+  munmap(base_, std::size_t{capacity_} * kFrameSize);
+  munmap(states_, capacity_ * sizeof(ZspageState));
+  munmap(absent_, capacity_ / 8);
+}
+
+bool PageArena::allocate(std::span<FrameNumber> out) {
+  std::unique_lock lock(mutex_);
+  while (free_count_ < out.size()) {
+    if (!options_.grow) return false;
+    lock.unlock();
+    if (!grow()) return false;
+    lock.lock();
+  }
+  for (FrameNumber& frame : out) frame = pop_free();
+  return true;
+}
+
+// Commits one run outside the lock: other threads go on with the frames that are free.
+bool PageArena::grow() {
+  Run run;
+  {
+    const std::scoped_lock lock(mutex_);
+    run = claim_run();
+  }
+  if (run.count == 0) return false;
+  const bool done = commit(run);
+  const std::scoped_lock lock(mutex_);
+  if (done) {
+    add_free(run);
+  } else if (run.first % kChunkFrames != 0) {
+    for (std::uint32_t f = run.first; f < run.first + run.count; ++f)
+      absent_[f / 64] |= std::uint64_t{1} << (f % 64);
+    absent_count_ += run.count;
+  } else if (chunks_end_ == run.first + run.count) {
+    chunks_end_ = run.first;  // a chunk that failed is tried again, unless another one followed it meanwhile
+  }
+  return done;
+}
+
+PageArena::Run PageArena::claim_run() {
+  if (absent_count_ != 0) {
+    const std::uint32_t words = chunks_end_ / 64;
+    for (std::uint32_t i = 0; i < words; ++i, absent_cursor_ = (absent_cursor_ + 1) % words) {
+      std::uint64_t& word = absent_[absent_cursor_ % words];
+      if (word == 0) continue;
+      const auto first = static_cast<std::uint32_t>(std::countr_zero(word));
+      const auto count = static_cast<std::uint32_t>(std::countr_one(word >> first));
+      const std::uint64_t mask = count == 64 ? ~std::uint64_t{0} : ((std::uint64_t{1} << count) - 1) << first;
+      word &= ~mask;
+      absent_count_ -= count;
+      return {absent_cursor_ % words * 64 + first, count};
+    }
+  }
+  if (capacity_ - chunks_end_ < kChunkFrames) return {};
+  const Run run{chunks_end_, kChunkFrames};
+  chunks_end_ += kChunkFrames;
+  return run;
+}
+
+bool PageArena::commit(Run run) {
+  std::byte* const from = base_ + std::size_t{run.first} * kFrameSize;
+  const std::size_t bytes = std::size_t{run.count} * kFrameSize;
+  const auto back = [this](void* at, std::size_t n) {
+    return populate(at, n) && (!options_.lock || mlock(at, n) == 0);
+  };
+  return back(from, bytes) && back(&states_[run.first], run.count * sizeof(ZspageState)) &&
+         back(&absent_[run.first / 64], (run.count + 63) / 64 * sizeof(std::uint64_t));
+}
+
+void PageArena::add_free(Run run) {
+  committed_ += run.count;
+  // A whole chunk begins with the frame that holds its entries. Pushed from the end, so that they are handed
+  // out in ascending order: the frames of a zspage are then often adjacent, and a straddling object is
+  // contiguous.
+  const std::uint32_t first = run.first % kChunkFrames == 0 ? run.first + 1 : run.first;
+  for (std::uint32_t f = run.first + run.count; f-- > first;) push_free(FrameNumber{f});
+}
+
+void PageArena::push_free(FrameNumber f) {
+  entry(f).publish({.kind = FrameKind::free, .next = free_head_});
+  free_head_ = f;
+  ++free_count_;
+}
+
+FrameNumber PageArena::pop_free() {
+  const FrameNumber f = free_head_;
+  free_head_ = entry(f).link().next;
+  --free_count_;
+  return f;
+}
+
+void PageArena::free(std::span<const FrameNumber> frames) {
+  Batch batch;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (std::size_t i = frames.size(); i-- > 0;) push_free(frames[i]);
+    if (free_count_ < 2 * kReleaseBatch || committed_ < reserve_ + batch.size()) return;
+    for (FrameNumber& f : batch) f = pop_free();
+    committed_ -= batch.size();
+  }
+  release(batch);
+}
+
+void PageArena::release(Batch& batch) {
+  std::sort(batch.begin(), batch.end());
+  for (std::size_t i = 0; i < batch.size();) {
+    std::size_t end = i + 1;
+    while (end < batch.size() && raw(batch[end]) == raw(batch[end - 1]) + 1) ++end;
+    const std::size_t bytes = (end - i) * kFrameSize;
+    if (options_.lock) munlock(this->bytes(batch[i]), bytes);
+    ensure(madvise(this->bytes(batch[i]), bytes, MADV_DONTNEED) == 0,
+           "the system takes back frames that it gave");
+    i = end;
+  }
+  const std::scoped_lock lock(mutex_);
+  for (const FrameNumber f : batch) absent_[raw(f) / 64] |= std::uint64_t{1} << (raw(f) % 64);
+  absent_count_ += batch.size();
+  released_ += batch.size();
+}
+
+PageArena::Stats PageArena::stats() const {
+  const std::scoped_lock lock(mutex_);
+  return {capacity_, committed_, free_count_, released_};
+}
+
+}  // namespace uzram

@@ -1,0 +1,104 @@
+#pragma once
+// The page arena: the only place that takes memory from the system and gives it back, one 4 KiB frame at a
+// time.
+//
+// It is one range of address space, reserved in proportion to the machine's memory and committed in chunks of
+// 1 MiB as frames are asked for. The first frame of a chunk holds the entries of the chunk's frames, so the
+// range describes itself, and every link in it is a frame's number or a Location: offsets, never pointers.
+//
+// Not here: what frames are for (ZsPool, SlotTable), and any limit but the machine's (ZsPool has the memory
+// limit).
+//
+// Threads: everything may be called from any thread. A frame's bytes, entry and state belong to whoever
+// allocated it.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "allocator/frame_entry.h"
+#include "allocator/spin_lock.h"
+#include "allocator/types.h"
+
+namespace uzram {
+
+class PageArena {
+ public:
+  struct Options {
+    std::uint64_t capacity = 0;  // bytes of address space; 0: twice the machine's memory
+    std::uint64_t reserve = 0;   // bytes committed at once and never given back; rounded up to chunks
+    bool grow = true;            // commit more than the reserve when it is used up
+    bool lock = false;           // mlock what is committed
+  };
+
+  static constexpr std::uint32_t kChunkFrames = 256;
+  // Free frames are given back to the system this many at a time, and up to twice as many are kept at hand.
+  static constexpr std::size_t kReleaseBatch = 512;
+
+  // Throws std::system_error where the system refuses the range, or the reserve.
+  explicit PageArena(const Options& options);
+  ~PageArena();
+  PageArena(const PageArena&) = delete;
+  PageArena& operator=(const PageArena&) = delete;
+
+  // Fills `out` with frames whose bytes are unspecified, or returns false and takes none. Their entries read
+  // `free`.
+  [[nodiscard]] bool allocate(std::span<FrameNumber> out);
+  // Takes frames back. Their entries must not be live any more for anyone.
+  void free(std::span<const FrameNumber> frames);
+
+  [[nodiscard]] std::byte* bytes(FrameNumber frame) const {
+    return base_ + std::size_t{raw(frame)} * kFrameSize;
+  }
+  [[nodiscard]] std::byte* bytes(Location location) const { return base_ + raw(location) * 16; }
+  [[nodiscard]] FrameEntry& entry(FrameNumber frame) const {
+    const std::uint32_t n = raw(frame);
+    auto* entries = reinterpret_cast<FrameEntry*>(base_ + std::size_t{n & ~(kChunkFrames - 1)} * kFrameSize);
+    return entries[n % kChunkFrames];
+  }
+  [[nodiscard]] ZspageState& state(FrameNumber frame) const { return states_[raw(frame)]; }
+
+  struct Stats {
+    std::uint64_t capacity_frames = 0;   // the whole range
+    std::uint64_t committed_frames = 0;  // backed by memory: in use, free, or entries
+    std::uint64_t free_frames = 0;       // committed and free
+    std::uint64_t released_frames = 0;   // given back to the system, ever
+  };
+  [[nodiscard]] Stats stats() const;
+  [[nodiscard]] const Options& options() const { return options_; }
+
+ private:
+  struct Run {
+    std::uint32_t first = 0;
+    std::uint32_t count = 0;
+  };
+  using Batch = std::array<FrameNumber, kReleaseBatch>;
+
+  [[nodiscard]] Run claim_run();  // under mutex_; an uncommitted run, or an empty one
+  [[nodiscard]] bool commit(Run run);
+  void add_free(Run run);         // under mutex_
+  void push_free(FrameNumber f);  // under mutex_
+  FrameNumber pop_free();         // under mutex_
+  void release(Batch& batch);
+  [[nodiscard]] bool grow();
+
+  Options options_;
+  std::byte* base_ = nullptr;
+  ZspageState* states_ = nullptr;
+  std::uint64_t* absent_ = nullptr;  // a bit a frame: inside a committed chunk, but given back
+  std::uint32_t capacity_ = 0;       // frames
+  std::uint64_t reserve_ = 0;        // frames
+
+  mutable SpinLock mutex_;
+  FrameNumber free_head_ = FrameNumber::none;
+  std::uint32_t chunks_end_ = 0;  // the first frame that no chunk has covered yet
+  std::uint32_t absent_cursor_ = 0;
+  std::uint64_t absent_count_ = 0;
+  std::uint64_t free_count_ = 0;
+  std::uint64_t committed_ = 0;
+  std::uint64_t released_ = 0;
+};
+
+}  // namespace uzram

@@ -1,0 +1,167 @@
+#pragma once
+// A compressed RAM disk with zram's semantics: byte ranges in, pages compressed into a pool of its own.
+//
+// Ranges are right when they arrive here (the session validates them); a wrong one is a bug and asserts.
+//
+// Threads: everything may be called from any number of threads at once. Each page of a write is wholly old or
+// wholly new to every reader; a write of part of a page keeps what others write to the rest of it. A Stream
+// belongs to one thread at a time.
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "allocator/page_arena.h"
+#include "allocator/zs_pool.h"
+#include "blockdev/slot_table.h"
+#include "blockdev/types.h"
+#include "compress/codec.h"
+
+namespace uzram {
+
+struct DeviceOptions {
+  std::string name = "zram0";
+  std::uint64_t size = 0;  // bytes; rounded up to pages, 1 page to kMaxDeviceBytes
+  CodecSpec codec;
+  std::uint64_t mem_limit = 0;  // bytes of pool, rounded up to pages; 0: none
+  Geometry geometry;            // the rule, the chain length and the fullness threshold of the pool
+  bool check = true;            // keep and verify a 24-bit check of every object
+};
+
+// What mm_stat and io_stat are made of; sizes in bytes, the rest in pages or events.
+struct DeviceStats {
+  std::uint64_t orig_data_size = 0;
+  std::uint64_t compr_data_size = 0;
+  std::uint64_t mem_used_total = 0;
+  std::uint64_t mem_limit = 0;
+  std::uint64_t mem_used_max = 0;
+  std::uint64_t same_pages = 0;
+  std::uint64_t pages_compacted = 0;
+  std::uint64_t huge_pages = 0;        // stored as they are, now
+  std::uint64_t huge_pages_since = 0;  // stored as they are, ever
+  std::uint64_t failed_reads = 0;
+  std::uint64_t failed_writes = 0;
+  std::uint64_t notify_free = 0;     // pages freed by discard and write-zeroes
+  std::uint64_t check_failures = 0;  // reads that met a damaged object
+  std::uint64_t table_memory = 0;    // bytes of the slot table; not part of mem_used_total, as in zram
+};
+
+// What a run of bytes is, for block status.
+enum class ExtentKind : std::uint8_t {
+  hole,  // never written or discarded: reads as zeroes, uses nothing
+  zero,  // a written page of zeroes: uses no object
+  data,
+};
+struct Extent {
+  std::uint64_t length = 0;  // bytes, at least 1
+  ExtentKind kind = ExtentKind::hole;
+};
+
+// One worker's buffers and codec context for one device; from Device::make_stream.
+class Stream;
+struct StreamDeleter {
+  void operator()(Stream*) const;
+};
+using StreamPtr = std::unique_ptr<Stream, StreamDeleter>;
+
+class Device {
+ public:
+  // Fails with a message where an option is out of its range, or memory for the first frames is missing.
+  // `arena` outlives the device.
+  [[nodiscard]] static Result<std::unique_ptr<Device>> create(PageArena& arena, const DeviceOptions& options);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  // Allocates all that reads and writes need, so that they allocate nothing but pool memory.
+  [[nodiscard]] StreamPtr make_stream() const;
+
+  // Reads out.size() bytes from `offset`. On failure the bytes of `out` are unspecified.
+  [[nodiscard]] IoResult read(Stream& stream, ByteOffset offset, std::span<std::byte> out);
+
+  // Writes `in` at `offset`. On failure the pages before the failing one are written, it and the rest are as
+  // before.
+  [[nodiscard]] IoResult write(Stream& stream, ByteOffset offset, std::span<const std::byte> in);
+
+  // Frees the whole pages inside the range; the partial pages at its edges stay as they are.
+  void discard(ByteOffset offset, std::uint64_t length);
+
+  // Makes the range read as zeroes: whole pages are freed, partial pages at the edges are written.
+  [[nodiscard]] IoResult write_zeroes(Stream& stream, ByteOffset offset, std::uint64_t length);
+
+  // The run of one kind that starts at `offset`, at most `length` bytes long; it may be shorter than the
+  // kind's run.
+  [[nodiscard]] Extent extent_at(ByteOffset offset, std::uint64_t length) const;
+
+  // Compacts the pool; returns the number of frames freed. Beside readers and writers.
+  std::uint64_t compact();
+
+  // Bytes, rounded up to pages; 0 is none. Takes effect at once for what is allocated from now on.
+  void set_mem_limit(std::uint64_t bytes);
+  // Sets mem_used_max to what is used now.
+  void reset_mem_used_max();
+
+  [[nodiscard]] DeviceStats stats() const;
+  [[nodiscard]] const ZsPool& pool() const { return pool_; }
+  [[nodiscard]] const DeviceOptions& options() const {
+    return options_;
+  }  // as at creation, the size in whole pages
+  [[nodiscard]] std::uint64_t size() const { return options_.size; }
+  // Whether a write may be refused although the machine has memory: block status is then withheld (nbd.md
+  // C34).
+  [[nodiscard]] bool can_run_full() const;
+
+  // Checks that slot table, pool and counters agree; for tests, with no other thread at work. Aborts if they
+  // do not.
+  void check_invariants() const;
+
+ private:
+  // Gauges and events, one line for each of a few workers; a reader sums them. A gauge of one line may be
+  // negative.
+  struct alignas(64) Counters {
+    std::atomic<std::int64_t> pages{0};
+    std::atomic<std::int64_t> compr_data_size{0};
+    std::atomic<std::int64_t> same_pages{0};
+    std::atomic<std::int64_t> huge_pages{0};
+    std::atomic<std::int64_t> huge_pages_since{0};
+    std::atomic<std::int64_t> failed_reads{0};
+    std::atomic<std::int64_t> failed_writes{0};
+    std::atomic<std::int64_t> notify_free{0};
+    std::atomic<std::int64_t> check_failures{0};
+  };
+  using Counter = std::atomic<std::int64_t> Counters::*;
+  static constexpr unsigned kWorkers = 8;
+
+  using Page = std::span<std::byte, kPageSize>;
+  using ConstPage = std::span<const std::byte, kPageSize>;
+
+  Device(PageArena& arena, const DeviceOptions& options);
+
+  [[nodiscard]] IoResult read_page(Stream& stream, PageIndex page, Page out);
+  [[nodiscard]] bool decode(Stream& stream, PageIndex page, SlotValue value, Page out);
+  [[nodiscard]] IoResult write_page(Stream& stream, PageIndex page, ConstPage in);
+  [[nodiscard]] IoResult write_part(Stream& stream, PageIndex page, std::size_t at,
+                                    std::span<const std::byte> in);
+  [[nodiscard]] IoResult zero_part(Stream& stream, ByteOffset offset, std::uint64_t length);
+  [[nodiscard]] std::optional<SlotValue> store(Stream& stream, PageIndex page, ConstPage in);
+  [[nodiscard]] std::optional<SlotValue> store_object(PageIndex page, std::span<const std::byte> payload,
+                                                      unsigned codec);
+  void replace(SlotGuard& slot, SlotValue value, Counters& counters);
+  void free_pages(PageIndex first, PageIndex end);
+  [[nodiscard]] std::int64_t sum(Counter counter) const;
+  [[nodiscard]] Counters& counters() const;
+
+  const DeviceOptions options_;
+  PageArena& arena_;
+  ZsPool pool_;
+  SlotTable table_;
+  mutable std::atomic<unsigned> next_worker_{0};
+  mutable std::array<Counters, kWorkers> counters_;
+};
+
+}  // namespace uzram

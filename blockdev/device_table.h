@@ -1,0 +1,75 @@
+#pragma once
+// The devices of one daemon by name, with the life cycle of zram's: created, opened by clients, reset,
+// removed.
+//
+// Threads: everything may be called from any thread.
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "blockdev/device.h"
+#include "blockdev/types.h"
+
+namespace uzram {
+
+// A client's hold on a device: while one exists, the device can be neither reset nor removed.
+class OpenDevice {
+ public:
+  OpenDevice(std::shared_ptr<Device> device, std::shared_ptr<std::atomic<int>> openers);
+  ~OpenDevice();
+  OpenDevice(OpenDevice&&) noexcept = default;
+  OpenDevice& operator=(OpenDevice&&) = delete;
+
+  [[nodiscard]] Device& operator*() const { return *device_; }
+  [[nodiscard]] Device* operator->() const { return device_.get(); }
+
+ private:
+  std::shared_ptr<Device> device_;
+  std::shared_ptr<std::atomic<int>> openers_;
+};
+
+class DeviceTable {
+ public:
+  // `arena` outlives the table.
+  explicit DeviceTable(PageArena& arena) : arena_(arena) {}
+
+  // EEXIST where the name is taken, EINVAL for a name that is empty, longer than 255 bytes or holds anything
+  // but letters, digits, '.', '_' and '-'; else what Device::create says.
+  [[nodiscard]] Result<void> create(const DeviceOptions& options);
+
+  // ENODEV for an unknown name, EBUSY while a client has it open.
+  [[nodiscard]] Result<void> remove(std::string_view name);
+
+  // Frees everything stored and every counter; the device keeps its options. ENODEV, EBUSY as above.
+  [[nodiscard]] Result<void> reset(std::string_view name);
+
+  // As a client: "" is the first device. ENODEV for an unknown name.
+  [[nodiscard]] Result<OpenDevice> open(std::string_view name);
+
+  // As an observer: does not keep the device from being removed. ENODEV for an unknown name.
+  [[nodiscard]] Result<std::shared_ptr<Device>> find(std::string_view name) const;
+
+  // In the order of creation.
+  [[nodiscard]] std::vector<std::string> names() const;
+
+  // The number of clients that have the device open; 0 for an unknown name.
+  [[nodiscard]] int openers(std::string_view name) const;
+
+ private:
+  struct Entry {
+    std::shared_ptr<Device> device;
+    std::shared_ptr<std::atomic<int>> openers;
+  };
+  PageArena& arena_;
+  mutable std::mutex mutex_;
+  std::vector<Entry> entries_;  // guarded by mutex_
+
+  [[nodiscard]] const Entry* entry(std::string_view name) const;  // under mutex_
+};
+
+}  // namespace uzram
