@@ -22,8 +22,7 @@ enum class Algorithm : std::uint8_t { lz4, lz4hc, zstd };
 
 struct CodecSpec {
   Algorithm algorithm = Algorithm::lz4;
-  int level =
-      1;  // lz4: acceleration, 1 is the library's default; lz4hc: 1..12; zstd: the library's own range
+  int level = 1;  // lz4: acceleration, 1 is the library's default; lz4hc: 1..12; zstd: the library's own range
 
   bool operator==(const CodecSpec&) const = default;
 

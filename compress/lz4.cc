@@ -1,0 +1,56 @@
+#include <lz4.h>
+#include <lz4hc.h>
+
+#include "compress/contexts.h"
+
+namespace uzram {
+namespace {
+
+const char* chars(std::span<const std::byte> bytes) { return reinterpret_cast<const char*>(bytes.data()); }
+char* chars(std::span<std::byte> bytes) { return reinterpret_cast<char*>(bytes.data()); }
+
+// Spans reach LZ4 as int: all of ours are a page and a little.
+int count(std::span<const std::byte> bytes) { return static_cast<int>(bytes.size()); }
+
+// What lz4 and lz4hc share: one block format.
+class Lz4Block : public Compressor {
+ public:
+  bool decompress(std::span<const std::byte> in, std::span<std::byte> out) final {
+    return LZ4_decompress_safe(chars(in), chars(out), count(in), count(out)) == count(out);
+  }
+};
+
+class Lz4 final : public Lz4Block {
+ public:
+  explicit Lz4(int acceleration) : acceleration_(acceleration) {}
+
+  std::size_t compress(std::span<const std::byte> in, std::span<std::byte> out) override {
+    return static_cast<std::size_t>(
+        LZ4_compress_fast_extState(&state_, chars(in), chars(out), count(in), count(out), acceleration_));
+  }
+
+ private:
+  const int acceleration_;
+  LZ4_stream_t state_{};
+};
+
+class Lz4hc final : public Lz4Block {
+ public:
+  explicit Lz4hc(int level) : level_(level) {}
+
+  std::size_t compress(std::span<const std::byte> in, std::span<std::byte> out) override {
+    return static_cast<std::size_t>(
+        LZ4_compress_HC_extStateHC(&state_, chars(in), chars(out), count(in), count(out), level_));
+  }
+
+ private:
+  const int level_;
+  LZ4_streamHC_t state_{};
+};
+
+}  // namespace
+
+std::unique_ptr<Compressor> make_lz4(int acceleration) { return std::make_unique<Lz4>(acceleration); }
+std::unique_ptr<Compressor> make_lz4hc(int level) { return std::make_unique<Lz4hc>(level); }
+
+}  // namespace uzram

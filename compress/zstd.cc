@@ -1,0 +1,87 @@
+// ZSTD_c_format and ZSTD_d_format are names for stable parameter numbers, behind this switch; no function is.
+#define ZSTD_STATIC_LINKING_ONLY
+#include <zstd.h>
+
+#include <array>
+#include <cassert>
+#include <cstring>
+#include <new>
+
+#include "compress/contexts.h"
+
+namespace uzram {
+namespace {
+
+constexpr std::size_t kMaxInput = 4096;
+
+// Whether `in` is one frame of one block as Zstd::compress makes them, its length as the headers say: a frame
+// descriptor of 0, a window descriptor, and the 24 bits of a block header (RFC 8878, 3.1.1.2). zstd would
+// take several frames, skippable ones and those of its old versions too, and it reads up to three bytes past
+// input that ends inside the first four bytes of a magicless frame (1.5.4, ZSTD_decompressMultiFrame).
+bool is_one_block(std::span<const std::byte> in) {
+  constexpr std::size_t kHeaders = 5;
+  if (in.size() <= kHeaders || in[0] != std::byte{0}) return false;
+  const auto at = [&](std::size_t i) { return std::to_integer<std::uint32_t>(in[i]); };
+  const std::uint32_t header = at(2) | at(3) << 8 | at(4) << 16;
+  const bool last = (header & 1) != 0;
+  const bool repeats_a_byte = (header >> 1 & 3) == 1;
+  return last && in.size() - kHeaders == (repeats_a_byte ? 1 : header >> 3);
+}
+
+struct FreeContext {
+  void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
+  void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
+};
+
+class Zstd final : public Compressor {
+ public:
+  explicit Zstd(int level) : out_context_(ZSTD_createCCtx()), in_context_(ZSTD_createDCtx()) {
+    if (!out_context_ || !in_context_) throw std::bad_alloc();
+    // A page's frame is a descriptor and one block: no magic number, size, checksum or dictionary to repeat
+    // 2^32 times.
+    set(ZSTD_c_compressionLevel, level);
+    set(ZSTD_c_format, ZSTD_f_zstd1_magicless);
+    set(ZSTD_c_contentSizeFlag, 0);
+    set(ZSTD_c_checksumFlag, 0);
+    set(ZSTD_c_dictIDFlag, 0);
+    if (ZSTD_isError(ZSTD_DCtx_setParameter(in_context_.get(), ZSTD_d_format, ZSTD_f_zstd1_magicless))) {
+      throw std::bad_alloc();
+    }
+    // The context takes its memory with the first page; here rather than on the I/O path.
+    const std::array<std::byte, kMaxInput> page{};
+    if (ZSTD_isError(compress_whole(page))) throw std::bad_alloc();
+  }
+
+  std::size_t compress(std::span<const std::byte> in, std::span<std::byte> out) override {
+    assert(in.size() <= kMaxInput);
+    // zstd may refuse a block that would just fit, so it gets all the room that it could want.
+    const std::size_t length = compress_whole(in);
+    if (ZSTD_isError(length) || length > out.size()) return 0;
+    std::memcpy(out.data(), scratch_.data(), length);
+    return length;
+  }
+
+  bool decompress(std::span<const std::byte> in, std::span<std::byte> out) override {
+    return is_one_block(in) &&
+           ZSTD_decompressDCtx(in_context_.get(), out.data(), out.size(), in.data(), in.size()) == out.size();
+  }
+
+ private:
+  void set(ZSTD_cParameter parameter, int value) {
+    if (ZSTD_isError(ZSTD_CCtx_setParameter(out_context_.get(), parameter, value))) throw std::bad_alloc();
+  }
+
+  std::size_t compress_whole(std::span<const std::byte> in) {
+    return ZSTD_compress2(out_context_.get(), scratch_.data(), scratch_.size(), in.data(), in.size());
+  }
+
+  const std::unique_ptr<ZSTD_CCtx, FreeContext> out_context_;
+  const std::unique_ptr<ZSTD_DCtx, FreeContext> in_context_;
+  std::array<std::byte, ZSTD_COMPRESSBOUND(kMaxInput)> scratch_;
+};
+
+}  // namespace
+
+std::unique_ptr<Compressor> make_zstd(int level) { return std::make_unique<Zstd>(level); }
+
+}  // namespace uzram
