@@ -58,6 +58,7 @@ start_daemon() {
     [ "$SECONDS" -lt "$end" ] || fail "uzramd $* is not ready after 30 s"
     sleep 0.02
   done
+  # shellcheck disable=SC2034  # the tests use it
   uri=$(head -n 1 "$work/uri")
 }
 
