@@ -1,0 +1,121 @@
+#include "blockdev/nbd/client_set.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "blockdev/nbd/handshake.h"
+#include "blockdev/nbd/session.h"
+
+namespace uzram::nbd {
+
+ClientSet::ClientSet(DeviceTable& devices, const ServerOptions& options, int stop_fd, int ended_fd)
+    : devices_(devices), options_(options), stop_fd_(stop_fd), ended_fd_(ended_fd) {}
+
+void ClientSet::admit(Fd socket) {
+  const std::lock_guard lock(mutex_);
+  if (!make_place()) return log("a client was refused: too many connections");
+  Client& client = clients_.emplace_back(*this, Connection(std::move(socket), stop_fd_));
+  if (client.thread.start(&ClientSet::run, &client)) return;
+  clients_.pop_back();
+  log("a client was refused: no thread for it");
+}
+
+// Idle handshakes do not keep others out: the oldest of them goes. Threads that are on their way out are bounded too.
+bool ClientSet::make_place() {
+  const auto counts = [](const Client& client) { return client.phase != Phase::ended && !client.evicted; };
+  const auto count = std::count_if(clients_.begin(), clients_.end(), counts);
+  if (count < options_.max_connections) return clients_.size() < 2 * std::size_t{options_.max_connections};
+  const auto oldest = std::find_if(clients_.begin(), clients_.end(), [&](const Client& client) {
+    return counts(client) && client.phase == Phase::handshake;
+  });
+  if (oldest == clients_.end() || clients_.size() >= 2 * std::size_t{options_.max_connections}) return false;
+  oldest->evicted = true;
+  oldest->connection.interrupt(Connection::Interrupt::everything);
+  return true;
+}
+
+void* ClientSet::run(void* client) {
+  auto& self = *static_cast<Client*>(client);
+  self.set.serve(self);
+  return nullptr;
+}
+
+void ClientSet::serve(Client& client) {
+  try {
+    negotiate_and_serve(client);
+  } catch (const std::exception& e) {
+    log(std::string("a connection was closed: ") + e.what());
+  }
+  // The client learns of the end now; its descriptor lives until the thread is joined.
+  client.connection.interrupt(Connection::Interrupt::everything);
+  const std::lock_guard lock(mutex_);
+  client.phase = Phase::ended;
+  ended_.notify_all();
+  const std::uint64_t one = 1;
+  (void)!write(ended_fd_, &one, sizeof one);
+}
+
+void ClientSet::negotiate_and_serve(Client& client) {
+  HandshakeOptions options{.read_only = options_.read_only,
+                           .multi_conn = options_.max_connections > 1,
+                           .timeout = options_.handshake_timeout};
+  const HandshakeResult result = negotiate(client.connection, devices_, options);
+  if (!result.failure.empty()) log("a connection was closed: " + std::string(result.failure));
+  if (!result.agreement) return;
+  enter_transmission(client);
+  Session(client.connection, *result.agreement).run();
+}
+
+// From here on a blocking receive waits for the client alone, and a stop has to shut the socket's read side.
+void ClientSet::enter_transmission(Client& client) {
+  const std::lock_guard lock(mutex_);
+  client.phase = Phase::transmission;
+  if (draining_) client.connection.interrupt(Connection::Interrupt::reading);
+}
+
+void ClientSet::reap() {
+  std::list<Client> ended;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto it = clients_.begin(); it != clients_.end();) {
+      const auto next = std::next(it);
+      if (it->phase == Phase::ended) ended.splice(ended.end(), clients_, it);
+      it = next;
+    }
+  }
+  for (Client& client : ended) client.thread.join();
+}
+
+void ClientSet::drain(std::chrono::seconds patience) {
+  std::unique_lock lock(mutex_);
+  draining_ = true;
+  for (Client& client : clients_) {
+    if (client.phase == Phase::transmission) client.connection.interrupt(Connection::Interrupt::reading);
+  }
+  const auto all_ended = [this] {
+    return std::all_of(clients_.begin(), clients_.end(),
+                       [](const Client& client) { return client.phase == Phase::ended; });
+  };
+  if (!ended_.wait_for(lock, patience, all_ended)) {
+    for (Client& client : clients_) client.connection.interrupt(Connection::Interrupt::everything);
+    ended_.wait(lock, all_ended);
+  }
+  lock.unlock();
+  reap();
+}
+
+std::size_t ClientSet::size() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<std::size_t>(std::count_if(clients_.begin(), clients_.end(),
+                                                [](const Client& client) { return client.phase != Phase::ended; }));
+}
+
+void ClientSet::log(std::string_view line) const {
+  if (options_.log) options_.log(line);
+}
+
+}  // namespace uzram::nbd

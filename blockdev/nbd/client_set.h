@@ -1,0 +1,70 @@
+#pragma once
+// The connections being served, each in a thread of its own from its handshake to its end.
+//
+// Threads: `admit`, `reap` and `drain` belong to one thread at a time, `size` to any.
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <list>
+#include <mutex>
+#include <string_view>
+
+#include "blockdev/device_table.h"
+#include "blockdev/nbd/connection.h"
+#include "blockdev/nbd/server.h"
+#include "blockdev/nbd/small_thread.h"
+
+namespace uzram::nbd {
+
+class ClientSet {
+ public:
+  // `stop_fd` is readable once the server stops; each connection that ends adds to the eventfd `ended_fd`. All four
+  // outlive the set.
+  ClientSet(DeviceTable& devices, const ServerOptions& options, int stop_fd, int ended_fd);
+  // There are no connections any more: `drain` was called, or nobody was admitted.
+  ~ClientSet() = default;
+  ClientSet(const ClientSet&) = delete;
+  ClientSet& operator=(const ClientSet&) = delete;
+
+  // Serves the client, or closes its socket where there is no place for it.
+  void admit(Fd socket);
+
+  // Frees what connections that have ended held.
+  void reap();
+
+  // Behind stop_fd: no request is received any more, those that were are answered, all connections end. What has not
+  // ended after `patience` is cut off.
+  void drain(std::chrono::seconds patience);
+
+  // Connections that have not ended.
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  enum class Phase { handshake, transmission, ended };
+  struct Client {
+    ClientSet& set;
+    Connection connection;
+    SmallThread thread{};
+    Phase phase = Phase::handshake;  // guarded by mutex_
+    bool evicted = false;            // guarded by mutex_
+  };
+
+  static void* run(void* client);
+  void serve(Client& client);
+  void negotiate_and_serve(Client& client);
+  void enter_transmission(Client& client);
+  [[nodiscard]] bool make_place();  // under mutex_
+  void log(std::string_view line) const;
+
+  DeviceTable& devices_;
+  const ServerOptions& options_;
+  const int stop_fd_;
+  const int ended_fd_;
+  mutable std::mutex mutex_;
+  std::condition_variable ended_;
+  std::list<Client> clients_;  // the oldest first; guarded by mutex_
+  bool draining_ = false;      // guarded by mutex_
+};
+
+}  // namespace uzram::nbd

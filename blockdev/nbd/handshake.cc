@@ -1,0 +1,314 @@
+#include "blockdev/nbd/handshake.h"
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "blockdev/nbd/option_reader.h"
+#include "blockdev/nbd/wire.h"
+
+namespace uzram::nbd {
+namespace {
+
+constexpr std::string_view kNamespace = "base:";
+constexpr std::string_view kAllocation = "base:allocation";
+
+// One negotiation. `handle` and below answer one option each.
+class Handshake {
+ public:
+  Handshake(Connection& connection, DeviceTable& devices, const HandshakeOptions& options)
+      : connection_(connection),
+        devices_(devices),
+        options_(options),
+        deadline_(std::chrono::steady_clock::now() + options.timeout) {}
+
+  HandshakeResult run();
+
+ private:
+  bool greet();
+  bool receive_option();
+  void handle();
+  void export_name();
+  void list();
+  void info_or_go();
+  void list_or_set_meta_context();
+  void choose(OpenDevice device, std::string_view name);
+  bool select_contexts(OptionReader& data, std::uint32_t queries, const Device& device, bool set);
+
+  [[nodiscard]] std::uint16_t transmission_flags() const;
+
+  // Replies are gathered and sent when the option has been answered.
+  template <class T>
+  void put(T value) {
+    std::array<std::byte, sizeof(T)> bytes;
+    store_be(bytes.data(), value);
+    out_.insert(out_.end(), bytes.begin(), bytes.end());
+  }
+  void put_text(std::string_view text);
+  void put_reply(OptionReply type, std::size_t length);
+  void ack() { put_reply(OptionReply::ack, 0); }
+  void refuse(OptionReply error, std::string_view why);
+  void put_export_info(const Device& device);
+  void put_text_info(Info type, std::string_view text);
+  void put_block_size_info();
+  bool flush();
+
+  bool receive(std::span<std::byte> out, bool begun);
+  bool give_up(std::string_view why) {
+    if (failure_.empty()) failure_ = why;
+    return false;
+  }
+
+  Connection& connection_;
+  DeviceTable& devices_;
+  const HandshakeOptions& options_;
+  const Deadline deadline_;
+
+  bool no_zeroes_ = false;
+  bool structured_ = false;
+  std::optional<std::string> context_export_;  // the export that base:allocation was chosen for
+
+  Option option_{};
+  std::vector<std::byte> data_;  // of the option; at most kMaxOptionBytes
+  std::vector<std::byte> out_;
+  bool closing_ = false;
+  std::string_view failure_;
+  std::optional<Agreement> agreement_;
+};
+
+// `begun`: bytes of the same message have come before.
+bool Handshake::receive(std::span<std::byte> out, bool begun) {
+  switch (connection_.receive_all(out, deadline_, begun)) {
+    case Connection::Received::all:
+      return true;
+    case Connection::Received::late:
+      return give_up("the handshake took too long");
+    case Connection::Received::closed:
+    case Connection::Received::stopping:
+      break;
+  }
+  return false;
+}
+
+HandshakeResult Handshake::run() {
+  unsigned count = 0;
+  if (greet()) {
+    while (!agreement_ && !closing_ && receive_option()) {
+      if (++count > kMaxOptions) {
+        give_up("too many options");
+        break;
+      }
+      handle();
+      if (!flush()) agreement_.reset(), closing_ = true;
+    }
+  }
+  return {std::move(agreement_), failure_};
+}
+
+bool Handshake::greet() {
+  put(kInitMagic);
+  put(kOptionMagic);
+  put<std::uint16_t>(kFlagFixedNewstyle | kFlagNoZeroes);
+  std::array<std::byte, 4> bytes;
+  if (!flush() || !receive(bytes, false)) return false;
+  // A client without the fixed flag is served like any other: the replies it gets are those it asked for.
+  const auto flags = load_be<std::uint32_t>(bytes.data());
+  if ((flags & ~std::uint32_t{kFlagFixedNewstyle | kFlagNoZeroes}) != 0) return give_up("unknown client flags");
+  no_zeroes_ = (flags & kFlagNoZeroes) != 0;
+  return true;
+}
+
+bool Handshake::receive_option() {
+  std::array<std::byte, kOptionHeaderBytes> header;
+  if (!receive(header, false)) return false;
+  if (load_be<std::uint64_t>(header.data()) != kOptionMagic) return give_up("not an NBD option");
+  option_ = Option{load_be<std::uint32_t>(header.data() + 8)};
+  const auto length = load_be<std::uint32_t>(header.data() + 12);
+  if (length > kMaxOptionBytes) return give_up("an option is too long");
+  data_.resize(length);
+  return length == 0 || receive(data_, true);
+}
+
+void Handshake::handle() {
+  if (connection_.stopping()) {
+    refuse(OptionReply::err_shutdown, "the server is shutting down");
+    closing_ = true;
+    return;
+  }
+  switch (option_) {
+    case Option::export_name:
+      return export_name();
+    case Option::abort:
+      ack();
+      closing_ = true;
+      return;
+    case Option::list:
+      return list();
+    case Option::info:
+    case Option::go:
+      return info_or_go();
+    case Option::structured_reply:
+      if (!data_.empty()) return refuse(OptionReply::err_invalid, "STRUCTURED_REPLY carries no data");
+      structured_ = true;
+      return ack();
+    case Option::list_meta_context:
+    case Option::set_meta_context:
+      return list_or_set_meta_context();
+    case Option::starttls:
+    case Option::extended_headers:
+      break;
+  }
+  refuse(OptionReply::err_unsup, "this option is not supported");
+}
+
+// There is no way to report an error: a name that is not served closes the connection.
+void Handshake::export_name() {
+  const std::string_view name(reinterpret_cast<const char*>(data_.data()), data_.size());
+  closing_ = true;
+  if (!is_protocol_string(name)) return void(give_up("the export name is no name"));
+  auto device = devices_.open(name);
+  if (!device) return void(give_up("the export is unknown"));
+  put<std::uint64_t>((*device)->size());
+  put(transmission_flags());
+  if (!no_zeroes_) out_.resize(out_.size() + kExportNamePadding);
+  choose(std::move(*device), name);
+}
+
+void Handshake::list() {
+  if (!data_.empty()) return refuse(OptionReply::err_invalid, "LIST carries no data");
+  for (const std::string& name : devices_.names()) {
+    put_reply(OptionReply::server, 4 + name.size());
+    put(static_cast<std::uint32_t>(name.size()));
+    put_text(name);
+  }
+  ack();
+}
+
+void Handshake::info_or_go() {
+  OptionReader data(data_);
+  const auto name = data.take_string();
+  const auto count = data.take<std::uint16_t>();
+  if (!name || !count || data.size() != std::size_t{*count} * 2) {
+    return refuse(OptionReply::err_invalid, "the lengths, or the export name, are not valid");
+  }
+  auto device = devices_.open(*name);
+  if (!device) return refuse(OptionReply::err_unknown, "there is no such export");
+  bool wants_name = false;
+  bool wants_block_size = false;
+  while (const auto wanted = data.take<std::uint16_t>()) {
+    wants_name |= Info{*wanted} == Info::name;
+    wants_block_size |= Info{*wanted} == Info::block_size;
+  }
+  put_export_info(**device);
+  if (wants_name) put_text_info(Info::name, (*device)->options().name);
+  if (wants_block_size) put_block_size_info();
+  ack();
+  if (option_ == Option::go) choose(std::move(*device), *name);
+}
+
+void Handshake::choose(OpenDevice device, std::string_view name) {
+  agreement_.emplace(Agreement{.device = std::move(device),
+                               .read_only = options_.read_only,
+                               .structured = structured_,
+                               .block_status = context_export_ == name});
+}
+
+void Handshake::list_or_set_meta_context() {
+  const bool set = option_ == Option::set_meta_context;
+  // Even a SET that fails ends what an earlier one has chosen.
+  if (set) context_export_.reset();
+  if (set && !structured_) return refuse(OptionReply::err_invalid, "structured replies come first");
+  OptionReader data(data_);
+  const auto name = data.take_string();
+  const auto queries = data.take<std::uint32_t>();
+  if (!name || !queries) return refuse(OptionReply::err_invalid, "the export name or its length is not valid");
+  auto device = devices_.open(*name);
+  if (!device) return refuse(OptionReply::err_unknown, "there is no such export");
+  const std::size_t before = out_.size();
+  if (!select_contexts(data, *queries, **device, set)) {
+    out_.resize(before);
+    return refuse(OptionReply::err_invalid, "a query or its length is not valid");
+  }
+  if (set && out_.size() > before) context_export_ = *name;
+  ack();
+}
+
+// Replies with the contexts that the queries ask for. False where the queries are damaged.
+bool Handshake::select_contexts(OptionReader& data, std::uint32_t queries, const Device& device, bool set) {
+  bool allocation = queries == 0 && !set;
+  for (std::uint32_t i = 0; i < queries; ++i) {
+    const auto query = data.take_string();
+    if (!query) return false;
+    allocation |= *query == kAllocation || (!set && *query == kNamespace);
+  }
+  if (!data.empty()) return false;
+  // A page that is not a hole promises that it can be written; a store with a limit cannot promise that.
+  if (!allocation || device.can_run_full()) return true;
+  put_reply(OptionReply::meta_context, 4 + kAllocation.size());
+  put<std::uint32_t>(set ? kAllocationContextId : 0);
+  put_text(kAllocation);
+  return true;
+}
+
+std::uint16_t Handshake::transmission_flags() const {
+  unsigned flags = kHasFlags | kSendFlush | kSendFua | kSendCache;
+  flags |= options_.read_only ? kReadOnly : kSendTrim | kSendWriteZeroes | kSendFastZero;
+  if (options_.multi_conn) flags |= kCanMultiConn;
+  if (structured_) flags |= kSendDf;
+  return static_cast<std::uint16_t>(flags);
+}
+
+void Handshake::put_text(std::string_view text) {
+  const auto bytes = std::as_bytes(std::span(text));
+  out_.insert(out_.end(), bytes.begin(), bytes.end());
+}
+
+void Handshake::put_reply(OptionReply type, std::size_t length) {
+  put(kOptionReplyMagic);
+  put(option_);
+  put(type);
+  put(static_cast<std::uint32_t>(length));
+}
+
+void Handshake::refuse(OptionReply error, std::string_view why) {
+  put_reply(error, why.size());
+  put_text(why);
+}
+
+void Handshake::put_export_info(const Device& device) {
+  put_reply(OptionReply::info, 12);
+  put(Info::exported);
+  put<std::uint64_t>(device.size());
+  put(transmission_flags());
+}
+
+void Handshake::put_text_info(Info type, std::string_view text) {
+  put_reply(OptionReply::info, 2 + text.size());
+  put(type);
+  put_text(text);
+}
+
+void Handshake::put_block_size_info() {
+  put_reply(OptionReply::info, 14);
+  put(Info::block_size);
+  put(kMinBlockBytes);
+  put(kPreferredBlockBytes);
+  put(kMaxRequestBytes);
+}
+
+bool Handshake::flush() {
+  const bool sent = out_.empty() || connection_.send_all(out_);
+  out_.clear();
+  return sent;
+}
+
+}  // namespace
+
+HandshakeResult negotiate(Connection& connection, DeviceTable& devices, const HandshakeOptions& options) {
+  return Handshake(connection, devices, options).run();
+}
+
+}  // namespace uzram::nbd

@@ -1,0 +1,47 @@
+#pragma once
+// The sockets a server listens on: one unix socket, and TCP on every address of a host.
+//
+// Threads: a value; one thread at a time.
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blockdev/nbd/connection.h"
+#include "blockdev/types.h"
+
+namespace uzram::nbd {
+
+// A listening unix socket; its file goes with it.
+class UnixListener {
+ public:
+  // Mode 0600. A socket file that nobody answers is taken over; the error names the path and why otherwise.
+  [[nodiscard]] static Result<UnixListener> listen(const std::string& path);
+  UnixListener(UnixListener&&) noexcept = default;
+  UnixListener& operator=(UnixListener&&) = delete;
+  // Removes the file, unless another has taken its place.
+  ~UnixListener();
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+ private:
+  UnixListener(Fd fd, std::string path);
+
+  Fd fd_;
+  std::string path_;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+};
+
+struct TcpListeners {
+  std::vector<Fd> fds;
+  std::uint16_t port = 0;
+
+  // Every address that `host` stands for, on one port; 0 takes a free one. The error names host, port and why.
+  [[nodiscard]] static Result<TcpListeners> listen(const std::string& host, std::uint16_t port);
+};
+
+}  // namespace uzram::nbd

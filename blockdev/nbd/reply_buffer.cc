@@ -1,0 +1,65 @@
+#include "blockdev/nbd/reply_buffer.h"
+
+#include <cstring>
+
+namespace uzram::nbd {
+
+ReplyBuffer::ReplyBuffer(Connection& connection)
+    : connection_(connection), buffer_(std::make_unique_for_overwrite<std::byte[]>(kBytes)) {}
+
+std::byte* ReplyBuffer::room(std::size_t n) {
+  if (used_ + n > kBytes) flush();
+  return buffer_.get() + used_;
+}
+
+void ReplyBuffer::flush() {
+  if (used_ != 0 && good_) good_ = connection_.send_all({buffer_.get(), used_});
+  used_ = 0;
+}
+
+std::byte* ReplyBuffer::put_simple(std::byte* p, std::uint64_t cookie, WireError error) {
+  return store_be(store_be(store_be(p, kSimpleReplyMagic), error), cookie);
+}
+
+std::byte* ReplyBuffer::put_chunk(std::byte* p, std::uint16_t flags, Chunk type, std::uint64_t cookie,
+                                  std::uint64_t length) {
+  p = store_be(store_be(store_be(p, kChunkMagic), flags), type);
+  return store_be(store_be(p, cookie), static_cast<std::uint32_t>(length));
+}
+
+void ReplyBuffer::simple(std::uint64_t cookie, WireError error) {
+  put_simple(room(kSimpleReplyBytes), cookie, error);
+  commit(kSimpleReplyBytes);
+}
+
+void ReplyBuffer::chunk(std::uint16_t flags, Chunk type, std::uint64_t cookie, std::uint64_t length) {
+  put_chunk(room(kChunkHeaderBytes), flags, type, cookie, length);
+  commit(kChunkHeaderBytes);
+}
+
+void ReplyBuffer::hole_chunk(std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset, std::uint64_t length) {
+  chunk(flags, Chunk::offset_hole, cookie, 12);
+  store_be(store_be(room(12), offset), static_cast<std::uint32_t>(length));
+  commit(12);
+}
+
+void ReplyBuffer::error_chunk(std::uint64_t cookie, const Refusal& refusal) {
+  const std::size_t length = 6 + refusal.why.size();
+  chunk(kChunkDone, Chunk::error, cookie, length);
+  std::byte* p = room(length);
+  p = store_be(store_be(p, refusal.error), static_cast<std::uint16_t>(refusal.why.size()));
+  std::memcpy(p, refusal.why.data(), refusal.why.size());
+  commit(length);
+}
+
+void ReplyBuffer::error_chunk(std::uint64_t cookie, const Refusal& refusal, std::uint64_t offset) {
+  const std::size_t length = 14 + refusal.why.size();
+  chunk(kChunkDone, Chunk::error_offset, cookie, length);
+  std::byte* p = room(length);
+  p = store_be(store_be(p, refusal.error), static_cast<std::uint16_t>(refusal.why.size()));
+  std::memcpy(p, refusal.why.data(), refusal.why.size());
+  store_be(p + refusal.why.size(), offset);
+  commit(length);
+}
+
+}  // namespace uzram::nbd

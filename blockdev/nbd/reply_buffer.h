@@ -1,0 +1,58 @@
+#pragma once
+// Replies on their way to the client: gathered in one buffer, sent when it is full or when the session flushes.
+// Data is produced in place, behind `room`. Once the client is gone everything here succeeds and does nothing.
+//
+// Threads: those of its session.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "blockdev/nbd/connection.h"
+#include "blockdev/nbd/request.h"
+#include "blockdev/nbd/wire.h"
+
+namespace uzram::nbd {
+
+class ReplyBuffer {
+ public:
+  // The most data that `room` gives at once, besides headers.
+  static constexpr std::size_t kMaxPiece = 1 << 20;
+  static constexpr std::size_t kBytes = kMaxPiece + 4096;
+
+  explicit ReplyBuffer(Connection& connection);
+
+  // `n` bytes (at most kBytes) behind what is gathered; sends that first where they would not fit.
+  [[nodiscard]] std::byte* room(std::size_t n);
+  // Takes `n` bytes that were written into `room`.
+  void commit(std::size_t n) { used_ += n; }
+
+  void simple(std::uint64_t cookie, WireError error);
+  // The header of a chunk with `length` bytes, which follow.
+  void chunk(std::uint16_t flags, Chunk type, std::uint64_t cookie, std::uint64_t length);
+  void hole_chunk(std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset, std::uint64_t length);
+  // The last chunk of a reply that fails as a whole, or at `offset`.
+  void error_chunk(std::uint64_t cookie, const Refusal& refusal);
+  void error_chunk(std::uint64_t cookie, const Refusal& refusal, std::uint64_t offset);
+
+  // Sends what is gathered.
+  void flush();
+
+  // Whether everything sent so far reached the socket.
+  [[nodiscard]] bool good() const { return good_; }
+
+  // The same header, at `p`; returns the byte behind it.
+  static std::byte* put_simple(std::byte* p, std::uint64_t cookie, WireError error);
+  static std::byte* put_chunk(std::byte* p, std::uint16_t flags, Chunk type, std::uint64_t cookie,
+                              std::uint64_t length);
+
+ private:
+  Connection& connection_;
+  std::unique_ptr<std::byte[]> buffer_;
+  std::size_t used_ = 0;
+  bool good_ = true;
+};
+
+}  // namespace uzram::nbd

@@ -1,0 +1,160 @@
+#include "blockdev/nbd/server.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "blockdev/nbd/client_set.h"
+#include "blockdev/nbd/listener.h"
+#include "blockdev/nbd/small_thread.h"
+
+namespace uzram::nbd {
+namespace {
+
+// How long accepting pauses when the process or the machine has no descriptor left.
+constexpr int kPauseMilliseconds = 100;
+
+void signal_event(int fd) {
+  const std::uint64_t one = 1;
+  (void)!write(fd, &one, sizeof one);
+}
+
+std::string percent_encoded(std::string_view text) {
+  constexpr std::string_view kHex = "0123456789ABCDEF";
+  constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+  std::string out;
+  for (const char c : text) {
+    if (kPlain.find(c) != std::string_view::npos) {
+      out += c;
+    } else {
+      const auto byte = static_cast<unsigned char>(c);
+      out += {'%', kHex[byte >> 4], kHex[byte & 15]};
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+struct Server::State {
+  State(DeviceTable& devices, const ServerOptions& server_options)
+      : options(server_options),
+        stop_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        ended_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        clients(devices, options, stop_event.get(), ended_event.get()) {}
+
+  void accept_loop();
+  bool accept_from(int listener);
+
+  const ServerOptions options;
+  const Fd stop_event;
+  const Fd ended_event;
+  std::optional<UnixListener> unix_listener;
+  TcpListeners tcp;
+  ClientSet clients;
+  SmallThread acceptor;
+};
+
+Result<std::unique_ptr<Server>> Server::listen(DeviceTable& devices, const ServerOptions& options) {
+  auto state = std::make_unique<State>(devices, options);
+  if (!state->stop_event.valid() || !state->ended_event.valid()) {
+    return fail(errno, std::string("cannot make an eventfd: ") + std::strerror(errno));
+  }
+  if (!options.unix_path.empty()) {
+    auto listener = UnixListener::listen(options.unix_path);
+    if (!listener) return tl::unexpected(listener.error());
+    state->unix_listener.emplace(std::move(*listener));
+  }
+  if (options.port) {
+    auto listeners = TcpListeners::listen(options.host, *options.port);
+    if (!listeners) return tl::unexpected(listeners.error());
+    state->tcp = std::move(*listeners);
+  }
+  return std::unique_ptr<Server>(new Server(std::move(state)));
+}
+
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Server::~Server() { stop(); }
+
+void Server::start() {
+  // Signals are for the thread that asked to be told of them; the connections' threads inherit this mask.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+  const auto body = [](void* state) -> void* {
+    static_cast<State*>(state)->accept_loop();
+    return nullptr;
+  };
+  const bool started = state_->acceptor.start(body, state_.get());
+  (void)pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (!started) throw std::system_error(EAGAIN, std::generic_category(), "cannot start accepting connections");
+}
+
+void Server::State::accept_loop() {
+  std::vector<pollfd> waits = {{stop_event.get(), POLLIN, 0}, {ended_event.get(), POLLIN, 0}};
+  constexpr std::size_t kEvents = 2;
+  if (unix_listener) waits.push_back({unix_listener->fd(), POLLIN, 0});
+  for (const Fd& fd : tcp.fds) waits.push_back({fd.get(), POLLIN, 0});
+  for (bool paused = false;;) {
+    for (pollfd& wait : waits) wait.revents = 0;
+    (void)poll(waits.data(), paused ? kEvents : waits.size(), paused ? kPauseMilliseconds : -1);
+    if (waits[0].revents != 0) return;
+    if (waits[1].revents != 0) {
+      std::uint64_t count = 0;
+      (void)!read(ended_event.get(), &count, sizeof count);
+      clients.reap();
+    }
+    paused = false;
+    for (std::size_t i = kEvents; i < waits.size(); ++i) {
+      if (waits[i].revents != 0) paused |= !accept_from(waits[i].fd);
+    }
+  }
+}
+
+// False where there is no point in trying again at once.
+bool Server::State::accept_from(int listener) {
+  Fd socket(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  if (!socket.valid()) return errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM;
+  clients.admit(std::move(socket));
+  return true;
+}
+
+void Server::stop() {
+  signal_event(state_->stop_event.get());
+  state_->acceptor.join();
+  state_->unix_listener.reset();
+  state_->tcp.fds.clear();
+  state_->clients.drain(std::chrono::seconds(kStopSeconds));
+}
+
+std::vector<std::string> Server::uris(std::string_view export_name) const {
+  const ServerOptions& options = state_->options;
+  const std::string name = percent_encoded(export_name);
+  std::vector<std::string> uris;
+  if (!options.unix_path.empty()) {
+    const std::string path = std::filesystem::absolute(options.unix_path).string();
+    uris.push_back("nbd+unix:///" + name + "?socket=" + percent_encoded(path));
+  }
+  if (options.port) {
+    const bool v6 = options.host.find(':') != std::string::npos;
+    const std::string host = v6 ? "[" + options.host + "]" : options.host;
+    uris.push_back("nbd://" + host + ":" + std::to_string(state_->tcp.port) + "/" + name);
+  }
+  return uris;
+}
+
+unsigned Server::connections() const { return static_cast<unsigned>(state_->clients.size()); }
+
+}  // namespace uzram::nbd

@@ -1,0 +1,61 @@
+#pragma once
+// The NBD server: listening sockets, a thread for each connection, and a clean stop.
+//
+// Threads: start, stop and the destructor belong to one thread.
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "blockdev/device_table.h"
+#include "blockdev/types.h"
+
+namespace uzram::nbd {
+
+// A server for up to `max_connections` clients. When they are that many, a new one takes the place of the oldest that
+// is still in its handshake, and is refused where there is none.
+struct ServerOptions {
+  std::string unix_path;              // empty: no unix socket
+  std::optional<std::uint16_t> port;  // TCP; 0 takes a free port
+  std::string host = "127.0.0.1";     // what TCP listens on
+  bool read_only = false;
+  unsigned max_connections = 128;
+  std::chrono::milliseconds handshake_timeout{10'000};  // for all of it
+  std::function<void(std::string_view)> log;  // one line for a connection that failed; from any thread; may be empty
+};
+
+class Server {
+ public:
+  // Binds and listens; clients wait in the backlog until start. `devices` outlives the server. Fails with one line
+  // that names the address and why: a path that exists (a socket that nobody answers is taken over), is too long or
+  // lies in a folder that is missing; a port in use.
+  [[nodiscard]] static Result<std::unique_ptr<Server>> listen(DeviceTable& devices, const ServerOptions& options);
+  ~Server();
+
+  // Accepts and serves from now on, in threads of its own. Throws std::system_error where there is none to be had.
+  void start();
+
+  // Stops accepting, removes the sockets, answers what clients have sent, closes every connection. Returns when all
+  // of it is done, after kStopSeconds and what the device's operations under way take at the most.
+  void stop();
+
+  // The URIs of an export, one for each socket it is served on, unix first.
+  [[nodiscard]] std::vector<std::string> uris(std::string_view export_name) const;
+
+  // Connections being served now.
+  [[nodiscard]] unsigned connections() const;
+
+  static constexpr int kStopSeconds = 5;
+
+ private:
+  struct State;
+  explicit Server(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace uzram::nbd

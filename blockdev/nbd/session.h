@@ -1,0 +1,57 @@
+#pragma once
+// The transmission phase of one connection: takes all complete requests that the socket holds, validates each once,
+// executes them in order, and answers them in one send. Nothing is allocated after the constructor.
+//
+// A request or a reply larger than its buffer streams through it. A write that fails is still received to its end.
+// An error after a simple reply has begun closes the connection: there is no other way to say it.
+//
+// Threads: one thread for each session.
+
+#include <cstdint>
+#include <span>
+
+#include "blockdev/device.h"
+#include "blockdev/nbd/connection.h"
+#include "blockdev/nbd/handshake.h"
+#include "blockdev/nbd/receive_window.h"
+#include "blockdev/nbd/reply_buffer.h"
+#include "blockdev/nbd/request.h"
+
+namespace uzram::nbd {
+
+class Session {
+ public:
+  // Allocates its buffers, about 2 MiB that use memory only as far as they are touched, and the device's stream.
+  // `connection` and `agreement` outlive the session.
+  Session(Connection& connection, const Agreement& agreement);
+
+  // Serves until the client leaves or breaks the protocol, or its socket is shut.
+  void run();
+
+ private:
+  // What is to be done after a batch.
+  enum class Next { receive, close };
+
+  Next execute_batch();
+  void execute(const Request& request, std::span<const std::byte> payload);
+  Next stream_write(const Request& request);
+  void answer(const Request& request, const Refusal& refusal);
+
+  void read_simple(const Request& request);
+  void read_simple_streamed(const Request& request);
+  void read_chunks(const Request& request);
+  bool read_data_chunk(std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset, std::uint64_t length);
+  void read_one_chunk(const Request& request);
+  void read_one_chunk_streamed(const Request& request);
+  void block_status(const Request& request);
+
+  Device& device_;
+  const StreamPtr stream_;
+  const Rules rules_;
+  ReceiveWindow window_;
+  ReplyBuffer replies_;
+  std::size_t needed_ = 0;  // bytes of the request at the window's front, as far as they are known
+  bool broken_ = false;     // a simple reply that has begun cannot be finished
+};
+
+}  // namespace uzram::nbd
