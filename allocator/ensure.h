@@ -3,20 +3,18 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <source_location>
 
 namespace uzram {
 
-[[noreturn]] inline void ensure_failed(const char* what, const std::source_location& where) {
-  std::fprintf(stderr, "uzram: bug: %s, at %s:%u\n", what, where.file_name(),
-               static_cast<unsigned>(where.line()));
+[[noreturn]] inline void ensure_failed(const char* what, const char* file, int line) {
+  std::fprintf(stderr, "uzram: bug: %s, at %s:%d\n", what, file, line);
   std::abort();
 }
 
-inline void ensure(bool holds, const char* what,
-                   const std::source_location& where = std::source_location::current()) {
+// The builtins: clang 14 has no std::source_location.
+inline void ensure(bool holds, const char* what, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   if (!holds) [[unlikely]] {
-    ensure_failed(what, where);
+    ensure_failed(what, file, line);
   }
 }
 
