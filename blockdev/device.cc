@@ -1,5 +1,7 @@
 #include "blockdev/device.h"
 
+#include <sys/random.h>
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -48,6 +50,15 @@ IoResult for_each_page(ByteOffset offset, std::uint64_t length, Whole whole, Par
   return {};
 }
 
+// A random UUID: version 4, variant 1.
+std::array<std::byte, 16> draw_uuid() {
+  std::array<std::byte, 16> uuid{};
+  ensure(getrandom(uuid.data(), uuid.size(), 0) == static_cast<ssize_t>(uuid.size()), "the system has random bytes");
+  uuid[6] = (uuid[6] & std::byte{0x0f}) | std::byte{0x40};
+  uuid[8] = (uuid[8] & std::byte{0x3f}) | std::byte{0x80};
+  return uuid;
+}
+
 // The pages that lie in the range whole: [first, end).
 struct WholePages {
   PageIndex first;
@@ -88,6 +99,7 @@ Result<std::unique_ptr<Device>> Device::create(PageArena& arena, const DeviceOpt
   if (options.size == 0) return fail(EINVAL, "the size of a device is at least one page, not 0");
   if (options.size > kMaxDeviceBytes) return fail(EINVAL, "the size of a device is at most 16 TiB");
   rounded.size = to_pages(options.size) * kPageSize;
+  if (rounded.uuid == std::array<std::byte, 16>{}) rounded.uuid = draw_uuid();
   const Geometry& g = options.geometry;
   if (g.chain < 4 || g.chain > kMaxChain) return fail(EINVAL, "the chain of a zspage is 4 to 16 pages");
   if (g.threshold_denominator == 0 || g.threshold_numerator > g.threshold_denominator) {

@@ -31,6 +31,8 @@ struct DeviceOptions {
   std::uint64_t mem_limit = 0;  // bytes of pool, rounded up to pages; 0: none
   Geometry geometry;            // the rule, the chain length and the fullness threshold of the pool
   bool check = true;            // keep and verify a 24-bit check of every object
+  // Names the contents, and stays with them; all zero: a new one is drawn.
+  std::array<std::byte, 16> uuid{};
 };
 
 // What mm_stat and io_stat are made of; sizes in bytes, the rest in pages or events.

@@ -66,14 +66,15 @@ void ClientSet::negotiate_and_serve(Client& client) {
   const HandshakeResult result = negotiate(client.connection, devices_, options);
   if (!result.failure.empty()) log("a connection was closed: " + std::string(result.failure));
   if (!result.agreement) return;
-  enter_transmission(client);
+  enter_transmission(client, *result.agreement->device);
   Session(client.connection, *result.agreement).run();
 }
 
 // From here on a blocking receive waits for the client alone, and a stop has to shut the socket's read side.
-void ClientSet::enter_transmission(Client& client) {
+void ClientSet::enter_transmission(Client& client, const Device& device) {
   const std::lock_guard lock(mutex_);
   client.phase = Phase::transmission;
+  client.device = &device;
   if (draining_) client.connection.interrupt(Connection::Interrupt::reading);
 }
 
@@ -90,22 +91,36 @@ void ClientSet::reap() {
   for (Client& client : ended) client.thread.join();
 }
 
+// A client may be freed while the lock is let go: none is remembered across the wait.
+template <class Which>
+void ClientSet::end_all(std::unique_lock<std::mutex>& lock, Which which, std::chrono::seconds patience) {
+  const auto wanted = [&](const Client& client) { return client.phase != Phase::ended && which(client); };
+  const auto all_ended = [&] { return std::none_of(clients_.begin(), clients_.end(), wanted); };
+  for (Client& client : clients_) {
+    if (client.phase == Phase::transmission && wanted(client)) {
+      client.connection.interrupt(Connection::Interrupt::reading);
+    }
+  }
+  if (ended_.wait_for(lock, patience, all_ended)) return;
+  for (Client& client : clients_) {
+    if (wanted(client)) client.connection.interrupt(Connection::Interrupt::everything);
+  }
+  ended_.wait(lock, all_ended);
+}
+
 void ClientSet::drain(std::chrono::seconds patience) {
   std::unique_lock lock(mutex_);
   draining_ = true;
-  for (Client& client : clients_) {
-    if (client.phase == Phase::transmission) client.connection.interrupt(Connection::Interrupt::reading);
-  }
-  const auto all_ended = [this] {
-    return std::all_of(clients_.begin(), clients_.end(),
-                       [](const Client& client) { return client.phase == Phase::ended; });
-  };
-  if (!ended_.wait_for(lock, patience, all_ended)) {
-    for (Client& client : clients_) client.connection.interrupt(Connection::Interrupt::everything);
-    ended_.wait(lock, all_ended);
-  }
+  end_all(lock, [](const Client&) { return true; }, patience);
   lock.unlock();
   reap();
+}
+
+void ClientSet::fence(const Device& device, std::chrono::seconds patience) {
+  std::unique_lock lock(mutex_);
+  // Who comes while this waits is not meant.
+  for (Client& client : clients_) client.fenced |= client.device == &device;
+  end_all(lock, [](const Client& client) { return client.fenced; }, patience);
 }
 
 std::size_t ClientSet::size() const {

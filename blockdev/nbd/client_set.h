@@ -1,7 +1,7 @@
 #pragma once
 // The connections being served, each in a thread of its own from its handshake to its end.
 //
-// Threads: `admit`, `reap` and `drain` belong to one thread at a time, `size` to any.
+// Threads: `admit`, `reap` and `drain` belong to one thread at a time, `fence` and `size` to any.
 
 #include <chrono>
 #include <condition_variable>
@@ -37,6 +37,9 @@ class ClientSet {
   // ended after `patience` is cut off.
   void drain(std::chrono::seconds patience);
 
+  // As `drain`, for the connections to one device; returns when the last request of each has been executed.
+  void fence(const Device& device, std::chrono::seconds patience);
+
   // Connections that have not ended.
   [[nodiscard]] std::size_t size() const;
 
@@ -47,13 +50,17 @@ class ClientSet {
     Connection connection;
     SmallThread thread{};
     Phase phase = Phase::handshake;  // guarded by mutex_
+    const Device* device = nullptr;  // from transmission on; guarded by mutex_
+    bool fenced = false;             // guarded by mutex_
     bool evicted = false;            // guarded by mutex_
   };
 
   static void* run(void* client);
   void serve(Client& client);
   void negotiate_and_serve(Client& client);
-  void enter_transmission(Client& client);
+  void enter_transmission(Client& client, const Device& device);
+  template <class Which>
+  void end_all(std::unique_lock<std::mutex>& lock, Which which, std::chrono::seconds patience);
   [[nodiscard]] bool make_place();  // under mutex_
   void log(std::string_view line) const;
 

@@ -47,8 +47,9 @@ std::string percent_encoded(std::string_view text) {
 }  // namespace
 
 struct Server::State {
-  State(DeviceTable& devices, const ServerOptions& server_options)
+  State(DeviceTable& device_table, const ServerOptions& server_options)
       : options(server_options),
+        devices(device_table),
         stop_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         ended_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         clients(devices, options, stop_event.get(), ended_event.get()) {}
@@ -57,6 +58,7 @@ struct Server::State {
   bool accept_from(int listener);
 
   const ServerOptions options;
+  DeviceTable& devices;
   const Fd stop_event;
   const Fd ended_event;
   std::optional<UnixListener> unix_listener;
@@ -153,6 +155,13 @@ std::vector<std::string> Server::uris(std::string_view export_name) const {
     uris.push_back("nbd://" + host + ":" + std::to_string(state_->tcp.port) + "/" + name);
   }
   return uris;
+}
+
+Result<void> Server::fence(std::string_view name) {
+  const auto device = state_->devices.find(name);
+  if (!device) return tl::unexpected(device.error());
+  state_->clients.fence(**device, std::chrono::seconds(kStopSeconds));
+  return {};
 }
 
 unsigned Server::connections() const { return static_cast<unsigned>(state_->clients.size()); }

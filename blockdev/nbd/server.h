@@ -1,7 +1,7 @@
 #pragma once
 // The NBD server: listening sockets, a thread for each connection, and a clean stop.
 //
-// Threads: start, stop and the destructor belong to one thread.
+// Threads: start, stop and the destructor belong to one thread; the rest to any.
 
 #include <chrono>
 #include <cstdint>
@@ -46,6 +46,11 @@ class Server {
 
   // The URIs of an export, one for each socket it is served on, unix first.
   [[nodiscard]] std::vector<std::string> uris(std::string_view export_name) const;
+
+  // Closes every connection that serves the device now, after the requests that have arrived on it are executed and
+  // answered: what a client sends again on another connection cannot be overtaken by its first copy. ENODEV for an
+  // unknown device. Takes as long as stop at the most.
+  [[nodiscard]] Result<void> fence(std::string_view name);
 
   // Connections being served now.
   [[nodiscard]] unsigned connections() const;
