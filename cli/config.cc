@@ -1,0 +1,190 @@
+#include "cli/config.h"
+
+#include <arpa/inet.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <optional>
+
+#include "cli/device_settings.h"
+#include "cli/version.h"
+
+namespace uzram {
+namespace {
+
+constexpr const char* kDescription =
+    "Serves compressed RAM as block devices over NBD.\n"
+    "Prints the NBD URI of its first device once clients can connect, and serves until SIGTERM or SIGINT.";
+constexpr const char* kFooter =
+    "\nSIZE is a number of bytes, with K, M, G or T behind it if need be.\n"
+    "The default sockets are in $RUNTIME_DIRECTORY, else /run/uzram for root, else $XDG_RUNTIME_DIR/uzram.\n"
+    "With --run they are in a directory of this run alone; the command also gets $unixsocket, $control and\n"
+    "$exportname.\n"
+    "More devices come from --config FILE, or at run time from `uzramctl create`.";
+
+struct Section {
+  std::string device;
+  std::vector<std::string> arguments;  // as on a command line
+};
+
+// Takes the [device.NAME] sections out of a file and leaves the rest to CLI11.
+class FileReader : public CLI::ConfigTOML {
+ public:
+  FileReader(const CLI::App& app, const CLI::App& device, std::vector<Section>& sections)
+      : app_(app), device_(device), sections_(sections) {
+    // A device's name may hold dots: sections do not nest.
+    parentSeparator('\x1f');
+  }
+
+  [[nodiscard]] std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+    std::vector<CLI::ConfigItem> global;
+    for (CLI::ConfigItem& item : CLI::ConfigTOML::from_config(input)) {
+      if (item.name == "--") continue;
+      if (item.parents.empty()) {
+        check(app_, item, item.name);
+        global.push_back(std::move(item));
+      } else if (item.name == "++") {
+        open_section(item.parents[0]);
+      } else {
+        check(device_, item, "[" + item.parents[0] + "] " + item.name);
+        sections_.back().arguments.push_back("--" + item.name + "=" + item.inputs[0]);
+      }
+    }
+    return global;
+  }
+
+ private:
+  [[noreturn]] static void refuse(const std::string& why) { throw CLI::ConfigError(why, CLI::ExitCodes::ConfigError); }
+
+  static void check(const CLI::App& app, const CLI::ConfigItem& item, const std::string& where) {
+    const CLI::Option* option = app.get_option_no_throw("--" + item.name);
+    if (option == nullptr || !option->get_configurable()) refuse(where + ": there is no such key");
+    if (item.inputs.size() != 1) refuse(where + ": takes one value; quote it if it holds blanks or commas");
+  }
+
+  void open_section(const std::string& title) const {
+    constexpr std::string_view kPrefix = "device.";
+    const std::string name = title.starts_with(kPrefix) ? title.substr(kPrefix.size()) : "";
+    if (name.empty()) refuse("[" + title + "]: there is no such section; one is [device.NAME]");
+    for (const Section& s : sections_) {
+      if (s.device == name) refuse("[" + title + "]: stands there twice");
+    }
+    sections_.push_back({name, {}});
+  }
+
+  const CLI::App& app_;
+  const CLI::App& device_;
+  std::vector<Section>& sections_;
+};
+
+struct Call {
+  DeviceSettings device;
+  std::string name = "zram0";
+  std::string config_file;
+  std::vector<Section> sections;
+  bool allow_insecure = false;
+  Config config;
+};
+
+void add_daemon_options(CLI::App& app, Call& call) {
+  app.option_defaults()->group("Clients");
+  nbd::ServerOptions& nbd = call.config.nbd;
+  app.add_option("-U,--unix", nbd.unix_path, "Serve NBD on this unix socket; default nbd.sock")->type_name("PATH");
+  auto* port = app.add_option("-p,--port", nbd.port, "Serve NBD on TCP too; 0 takes a free port")
+                   ->type_name("N")
+                   ->check(CLI::Range(0, 65535));
+  app.add_option("--host", nbd.host, "What TCP listens on; default 127.0.0.1")->type_name("H")->needs(port);
+  app.add_flag("--allow-insecure", call.allow_insecure, "Let --host be other than loopback, with no encryption");
+  app.add_flag("--read-only", nbd.read_only, "Refuse every write");
+  app.option_defaults()->group("Daemon");
+  app.add_option("--control", call.config.control_path, "The control endpoint's socket; default control.sock")
+      ->type_name("PATH");
+  app.add_option("--run", call.config.run,
+                 "Run a shell command with $uri set, stop when it ends, and exit with its status")
+      ->type_name("CMD");
+  app.set_config("--config", "", "Read options and further devices from a file")
+      ->type_name("FILE")
+      ->configurable(false);
+}
+
+bool is_loopback(const std::string& host) {
+  in_addr v4{};
+  in6_addr v6{};
+  if (host == "localhost") return true;
+  if (::inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  return ::inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+Exit usage(const std::string& why) { return {2, "uzramd: " + one_line(why)}; }
+
+DeviceOptions section_options(const Section& section, const DeviceSettings& fallback) {
+  CLI::App app;
+  DeviceSettings settings;
+  add_device_options(app, settings);
+  std::vector<std::string> arguments(section.arguments.rbegin(), section.arguments.rend());
+  app.parse(arguments);
+  if (!settings.size) throw CLI::ConfigError("size is missing", CLI::ExitCodes::ConfigError);
+  return device_options(section.device, settings, fallback);
+}
+
+std::variant<Config, Exit> finish(Call& call) {
+  const nbd::ServerOptions& nbd = call.config.nbd;
+  if (nbd.port && !call.allow_insecure && !is_loopback(nbd.host)) {
+    return usage("--host " + nbd.host +
+                 ": not loopback, and NBD is not encrypted: add --allow-insecure if you mean it");
+  }
+  if (call.device.size) call.config.devices.push_back(device_options(call.name, call.device, {}));
+  for (const Section& section : call.sections) {
+    try {
+      call.config.devices.push_back(section_options(section, call.device));
+    } catch (const CLI::ParseError& e) {
+      return usage(call.config_file + ": [device." + section.device + "] " + e.what());
+    }
+  }
+  if (call.config.devices.empty()) return usage("--size SIZE is missing, and no --config FILE names a device");
+  return std::move(call.config);
+}
+
+// CLI11 says only that a file was not readable.
+std::optional<Exit> unreadable(const std::string& path) {
+  if (path.empty() || std::ifstream(path).good()) return std::nullopt;
+  return Exit{1, "uzramd: " + path + ": " + std::strerror(errno)};
+}
+
+}  // namespace
+
+std::variant<Config, Exit> parse_config(const std::vector<std::string>& arguments) {
+  CLI::App app(kDescription, "uzramd");
+  CLI::App device;  // knows the keys of a section
+  Call call;
+  DeviceSettings unused;
+  app.footer(kFooter);
+  app.get_formatter()->column_width(24);
+  app.option_defaults()->group("Device");
+  app.add_option("--name", call.name, "The device's export name; default zram0")->type_name("NAME");
+  add_device_options(app, call.device);
+  add_device_options(device, unused);
+  add_daemon_options(app, call);
+  app.config_formatter(std::make_shared<FileReader>(app, device, call.sections));
+  app.set_version_flag("--version", std::string("uzramd ") + kVersion)->group("Daemon")->configurable(false);
+  app.get_help_ptr()->description("Print this help")->group("Daemon")->configurable(false);
+  try {
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+    call.config_file = app.get_config_ptr()->as<std::string>();
+    return finish(call);
+  } catch (const CLI::CallForHelp&) {
+    return Exit{0, app.help()};
+  } catch (const CLI::CallForVersion& e) {
+    return Exit{0, e.what()};
+  } catch (const CLI::ParseError& e) {
+    const auto* file = app.get_config_ptr();
+    const std::string path = file->count() > 0 ? file->results().front() : "";
+    if (auto missing = unreadable(path)) return *missing;
+    const bool in_file = dynamic_cast<const CLI::ConfigError*>(&e) != nullptr;
+    return usage(in_file ? path + ": " + e.what() : e.what());
+  }
+}
+
+}  // namespace uzram

@@ -1,0 +1,223 @@
+#include "cli/control.h"
+
+#include <fcntl.h>
+#include <httplib.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "blockdev/attributes.h"
+#include "blockdev/classes_table.h"
+#include "blockdev/nbd/listener.h"
+#include "cli/device_info.h"
+#include "cli/log.h"
+#include "cli/metrics.h"
+
+namespace uzram {
+namespace {
+
+using httplib::Request;
+using httplib::Response;
+
+constexpr std::size_t kThreads = 2;
+constexpr std::size_t kMaxBody = 64 * 1024;
+constexpr std::size_t kMaxTarget = 1024;
+constexpr std::chrono::seconds kPatience{2};  // with a client that does not read or write
+constexpr const char* kText = "text/plain";
+constexpr const char* kJson = "application/json";
+
+// Takes a socket that is listening already: the path, its mode and what stands there before are ours to handle.
+class HttpServer : public httplib::Server {
+ public:
+  void serve(int listening) {
+    svr_sock_ = listening;
+    listen_after_bind();
+  }
+};
+
+int status_of(int code) {
+  switch (code) {
+    case EINVAL:
+      return 400;
+    case EACCES:
+      return 403;
+    case ENOENT:
+    case ENODEV:
+      return 404;
+    case EEXIST:
+    case EBUSY:
+      return 409;
+    case ENOMEM:
+    case ENOSPC:
+      return 507;
+    default:
+      return 500;
+  }
+}
+
+void refuse(Response& response, int status, std::string_view why) {
+  response.status = status;
+  response.set_content(error_to_json(why), kJson);
+}
+
+void refuse(Response& response, const Error& error) { refuse(response, status_of(error.code), error.message); }
+
+// Without a stated length httplib reads a body of any size into memory.
+bool refuse_unbounded(const Request& request, Response& response) {
+  const bool has_body = request.method == "PUT" || request.method == "POST" || request.method == "DELETE";
+  if (request.target.size() > kMaxTarget) {
+    refuse(response, 414, "the request's path is too long");
+  } else if (request.has_header("Transfer-Encoding") ||
+             (has_body && request.method != "DELETE" && !request.has_header("Content-Length"))) {
+    refuse(response, 411, "the request states no Content-Length");
+  } else if (request.has_header("Content-Encoding")) {
+    refuse(response, 415, "the request's body is encoded");
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void show_classes(const Device& device, const std::string& form, Response& response) {
+  const auto rows = class_rows(device.pool());
+  if (form == "json") return response.set_content(to_json(rows), kJson);
+  if (form == "kernel-6") return response.set_content(format_classes(rows, TableForm::kernel6), kText);
+  if (form.empty() || form == "documented") {
+    return response.set_content(format_classes(rows, TableForm::documented), kText);
+  }
+  refuse(response, 400, "format '" + form + "' is unknown: documented, kernel-6 or json");
+}
+
+}  // namespace
+
+struct ControlEndpoint::State {
+  DeviceTable& devices;
+  std::function<unsigned()> connections;
+  std::optional<nbd::UnixListener> listener;  // none once stopped
+  HttpServer http{};
+  std::thread thread{};
+  std::atomic<bool> stopping{false};
+  std::atomic<bool> done{false};
+
+  void route();
+  void run();
+  void list(Response& response) const;
+  void create(const Request& request, Response& response) const;
+  void show(const Request& request, Response& response) const;
+  void show_one(const std::string& name, Response& response) const;
+};
+
+void ControlEndpoint::State::list(Response& response) const {
+  response.set_content(to_json(device_infos(devices)), kJson);
+}
+
+void ControlEndpoint::State::create(const Request& request, Response& response) const {
+  const auto options = device_options_from_json(request.body);
+  if (!options) return refuse(response, options.error());
+  if (const auto created = devices.create(*options); !created) return refuse(response, created.error());
+  log_info("created device " + options->name);
+  show_one(options->name, response);
+  response.status = 201;
+}
+
+void ControlEndpoint::State::show_one(const std::string& name, Response& response) const {
+  const auto info = device_info(devices, name);
+  if (!info) return refuse(response, info.error());
+  response.set_content(to_json(*info), kJson);
+}
+
+void ControlEndpoint::State::show(const Request& request, Response& response) const {
+  const auto device = devices.find(request.matches[1].str());
+  if (!device) return refuse(response, device.error());
+  const std::string attribute = request.matches[2];
+  if (attribute == "classes") return show_classes(**device, request.get_param_value("format"), response);
+  const auto text = show_attribute(**device, attribute);
+  if (!text) return refuse(response, text.error());
+  response.set_content(*text, kText);
+}
+
+void ControlEndpoint::State::route() {
+  http.Get("/v1/devices", [this](const Request&, Response& r) { list(r); });
+  http.Post("/v1/devices", [this](const Request& q, Response& r) { create(q, r); });
+  http.Get("/v1/devices/([^/]+)", [this](const Request& q, Response& r) { show_one(q.matches[1], r); });
+  http.Delete("/v1/devices/([^/]+)", [this](const Request& q, Response& r) {
+    const std::string name = q.matches[1];
+    if (const auto removed = devices.remove(name); !removed) return refuse(r, removed.error());
+    log_info("removed device " + name);
+    r.status = 204;
+  });
+  http.Get("/v1/devices/([^/]+)/([^/]+)", [this](const Request& q, Response& r) { show(q, r); });
+  http.Put("/v1/devices/([^/]+)/([^/]+)", [this](const Request& q, Response& r) {
+    const auto written = set_attribute(devices, q.matches[1].str(), q.matches[2].str(), q.body);
+    if (!written) return refuse(r, written.error());
+    r.status = 204;
+  });
+  http.Get("/metrics", [this](const Request&, Response& r) {
+    r.set_content(openmetrics(device_infos(devices), connections()), kMetricsType);
+  });
+  http.set_pre_routing_handler([](const Request& q, Response& r) {
+    return refuse_unbounded(q, r) ? HttpServer::HandlerResponse::Handled : HttpServer::HandlerResponse::Unhandled;
+  });
+  http.set_error_handler([](const Request& q, Response& r) {
+    if (!r.body.empty()) return;
+    refuse(r, r.status, r.status == 404 ? "there is no " + q.method + " " + q.path : "the request is not right");
+  });
+  http.set_exception_handler([](const Request&, Response& r, std::exception_ptr e) {
+    try {
+      std::rethrow_exception(e);
+    } catch (const std::bad_alloc&) {
+      refuse(r, 507, "out of memory");
+    } catch (const std::exception& error) {
+      refuse(r, 500, error.what());
+    }
+  });
+}
+
+void ControlEndpoint::State::run() {
+  // httplib closes its socket and returns where accept fails, as it may when memory is short; the listener stays.
+  while (!stopping) {
+    const int own = ::fcntl(listener->fd(), F_DUPFD_CLOEXEC, 0);
+    if (own >= 0) http.serve(own);
+    if (stopping) break;
+    log_warning("the control endpoint could not accept a connection");
+    std::this_thread::sleep_for(kPatience);
+  }
+  done = true;
+}
+
+ControlEndpoint::ControlEndpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+ControlEndpoint::~ControlEndpoint() { stop(); }
+
+Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& devices, const std::string& path,
+                                                                 std::function<unsigned()> connections) {
+  auto listener = nbd::UnixListener::listen(path);
+  if (!listener) return tl::unexpected(listener.error());
+  auto state = std::unique_ptr<State>(new State{devices, std::move(connections), std::move(*listener)});
+  state->http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  state->http.set_payload_max_length(kMaxBody);
+  state->http.set_read_timeout(kPatience);
+  state->http.set_write_timeout(kPatience);
+  // A connection that is kept open would hold one of the two threads.
+  state->http.set_keep_alive_max_count(1);
+  state->route();
+  return std::unique_ptr<ControlEndpoint>(new ControlEndpoint(std::move(state)));
+}
+
+void ControlEndpoint::start() {
+  state_->thread = std::thread([s = state_.get()] { s->run(); });
+}
+
+void ControlEndpoint::stop() {
+  state_->stopping = true;
+  if (state_->thread.joinable()) {
+    // httplib ignores a stop that comes before it has begun to listen.
+    while (!state_->http.is_running() && !state_->done) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    state_->http.stop();
+    state_->thread.join();
+  }
+  state_->listener.reset();
+}
+
+}  // namespace uzram

@@ -1,0 +1,45 @@
+#pragma once
+// The control endpoint: HTTP/1.1 on a unix socket that only this user can connect to.
+//
+//     GET    /v1/devices                 {"devices": [...]}
+//     POST   /v1/devices                 creates a device: {"name", "size", "algorithm", "mem_limit", "chain", "check"}
+//     GET    /v1/devices/NAME            one device
+//     DELETE /v1/devices/NAME            removes it
+//     GET    /v1/devices/NAME/ATTR       the bytes that zram's attribute gives
+//     PUT    /v1/devices/NAME/ATTR       writes zram's attribute; the body is the value
+//     GET    /v1/devices/NAME/classes    the classes table; ?format=kernel-6 or ?format=json for other forms
+//     GET    /metrics                    OpenMetrics text
+//
+// An error is {"error": "one line"} under 400 (a wrong value), 403 (the attribute goes the other way only), 404
+// (unknown), 409 (exists or in use), 411, 413, 415 (a body of no stated length, too long, encoded), 507 (no memory).
+//
+// Threads: start, stop and the destructor belong to one thread. Requests run in two threads of the endpoint's own, and
+// take no lock that reads and writes of a device take for longer than a line of its statistics needs.
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "blockdev/device_table.h"
+
+namespace uzram {
+
+class ControlEndpoint {
+ public:
+  // Listens; callers wait in the backlog until start. `devices` outlives it; `connections` tells how many NBD clients
+  // there are. The error is nbd::UnixListener's.
+  [[nodiscard]] static Result<std::unique_ptr<ControlEndpoint>> listen(DeviceTable& devices, const std::string& path,
+                                                                       std::function<unsigned()> connections);
+  ~ControlEndpoint();
+
+  void start();
+  // Answers the requests in flight and removes the socket.
+  void stop();
+
+ private:
+  struct State;
+  explicit ControlEndpoint(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace uzram

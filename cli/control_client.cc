@@ -1,0 +1,94 @@
+#include "cli/control_client.h"
+
+#include <httplib.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "cli/device_info.h"
+
+namespace uzram {
+namespace {
+
+// A compaction of a large device takes its time.
+constexpr time_t kPatience = 24 * 3600;
+
+int code_of(int status) {
+  switch (status) {
+    case 403:
+      return EACCES;
+    case 404:
+      return ENOENT;
+    case 409:
+      return EBUSY;
+    case 507:
+      return ENOSPC;
+    default:
+      return EINVAL;
+  }
+}
+
+// httplib does not tell why it could not connect.
+tl::unexpected<Error> unreachable(const std::string& socket) {
+  if (socket.size() >= sizeof(sockaddr_un::sun_path)) return fail(ENAMETOOLONG, socket + ": the path is too long");
+  if (::access(socket.c_str(), R_OK | W_OK) != 0) {
+    return fail(errno, socket + ": " + std::strerror(errno) + (errno == ENOENT ? ": is uzramd running?" : ""));
+  }
+  return fail(ECONNREFUSED, socket + ": no daemon answers there: is uzramd running?");
+}
+
+void append_escaped(std::string& out, std::string_view part) {
+  constexpr std::string_view kHex = "0123456789ABCDEF";
+  for (const char c : part) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) != 0 || c == '-' || c == '_' || c == '~' || c == '.') {
+      out += c;
+    } else {
+      out += '%';
+      out += kHex[byte >> 4];
+      out += kHex[byte & 15];
+    }
+  }
+}
+
+}  // namespace
+
+std::string device_target(std::string_view device, std::string_view attribute) {
+  std::string target = "/v1/devices/";
+  append_escaped(target, device);
+  if (attribute.empty()) return target;
+  target += '/';
+  append_escaped(target, attribute);
+  return target;
+}
+
+Result<std::string> ControlClient::call(const char* method, const std::string& target, const std::string& body) const {
+  httplib::Client http(socket_, 80);
+  http.set_address_family(AF_UNIX);
+  http.set_read_timeout(kPatience);
+  httplib::Request request;
+  request.method = method;
+  request.path = target;
+  request.body = body;
+  request.headers.emplace("Host", "localhost");
+  const auto response = http.send(request);
+  if (!response) {
+    if (response.error() == httplib::Error::Connection) return unreachable(socket_);
+    return fail(EIO, socket_ + ": the daemon broke off: " + httplib::to_string(response.error()));
+  }
+  if (response->status < 400) return response->body;
+  const std::string why = error_from_json(response->body);
+  return fail(code_of(response->status), why.empty() ? "the daemon answered " + std::to_string(response->status) : why);
+}
+
+Result<std::string> ControlClient::get(const std::string& target) const { return call("GET", target, ""); }
+Result<std::string> ControlClient::put(const std::string& target, const std::string& body) const {
+  return call("PUT", target, body);
+}
+Result<std::string> ControlClient::post(const std::string& target, const std::string& body) const {
+  return call("POST", target, body);
+}
+Result<std::string> ControlClient::remove(const std::string& target) const { return call("DELETE", target, ""); }
+
+}  // namespace uzram

@@ -1,0 +1,46 @@
+#include "cli/places.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+namespace uzram {
+namespace {
+
+tl::unexpected<Error> failed(const std::string& path, int code) {
+  return fail(code, path + ": " + std::strerror(code));
+}
+
+}  // namespace
+
+Result<std::string> runtime_directory() {
+  if (const char* given = std::getenv("RUNTIME_DIRECTORY"); given != nullptr && *given != '\0') {
+    return std::string(given, std::strcspn(given, ":"));
+  }
+  if (::geteuid() == 0) return std::string("/run/uzram");
+  if (const char* user = std::getenv("XDG_RUNTIME_DIR"); user != nullptr && *user != '\0') {
+    return std::string(user) + "/uzram";
+  }
+  return fail(ENOENT, "no runtime directory: set XDG_RUNTIME_DIR, or name every socket");
+}
+
+Result<std::string> make_runtime_directory() {
+  auto path = runtime_directory();
+  if (!path) return path;
+  if (::mkdir(path->c_str(), 0700) != 0 && errno != EEXIST) return failed(*path, errno);
+  struct stat info {};
+  if (::stat(path->c_str(), &info) != 0) return failed(*path, errno);
+  if (!S_ISDIR(info.st_mode)) return failed(*path, ENOTDIR);
+  return path;
+}
+
+Result<std::string> make_private_directory() {
+  const char* parent = std::getenv("TMPDIR");
+  std::string path = std::string(parent != nullptr && *parent != '\0' ? parent : "/tmp") + "/uzram-XXXXXX";
+  if (::mkdtemp(path.data()) == nullptr) return failed(path, errno);
+  return path;
+}
+
+}  // namespace uzram

@@ -1,0 +1,20 @@
+#pragma once
+// Where the daemon's sockets are: the runtime directory, or one of this run alone.
+
+#include <string>
+
+#include "blockdev/types.h"
+
+namespace uzram {
+
+// $RUNTIME_DIRECTORY (its first entry), else /run/uzram for root, else $XDG_RUNTIME_DIR/uzram; nothing is created.
+// ENOENT where there is none of them.
+[[nodiscard]] Result<std::string> runtime_directory();
+
+// As above, made with mode 0700 where it is missing.
+[[nodiscard]] Result<std::string> make_runtime_directory();
+
+// A fresh directory that only this user can enter.
+[[nodiscard]] Result<std::string> make_private_directory();
+
+}  // namespace uzram
