@@ -56,7 +56,7 @@ class OwnerTable {
 // given back.
 struct ClassStats {
   unsigned index = 0;
-  SizeClass geometry;
+  SizeClass geometry{};
   std::uint64_t almost_full = 0;   // zspages
   std::uint64_t almost_empty = 0;  // zspages
   std::uint64_t full = 0;          // zspages

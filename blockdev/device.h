@@ -27,9 +27,9 @@ namespace uzram {
 struct DeviceOptions {
   std::string name = "zram0";
   std::uint64_t size = 0;  // bytes; rounded up to pages, 1 page to kMaxDeviceBytes
-  CodecSpec codec;
+  CodecSpec codec{};
   std::uint64_t mem_limit = 0;  // bytes of pool, rounded up to pages; 0: none
-  Geometry geometry;            // the rule, the chain length and the fullness threshold of the pool
+  Geometry geometry{};          // the rule, the chain length and the fullness threshold of the pool
   bool check = true;            // keep and verify a 24-bit check of every object
   // Names the contents, and stays with them; all zero: a new one is drawn.
   std::array<std::byte, 16> uuid{};
