@@ -1,0 +1,96 @@
+#include "bench/corpus.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <random>
+#include <stdexcept>
+
+namespace uzram::bench {
+namespace {
+
+using Random = std::mt19937_64;
+using Words = std::span<std::uint64_t, kPageSize / sizeof(std::uint64_t)>;
+
+void fill_records(Words words, Random& random) {
+  const std::uint64_t heap = 0x7f0000000000 + (random() & 0x3ffffff000);
+  for (std::size_t i = 0; i < words.size(); i += 4) {
+    words[i] = heap + i * 16;
+    words[i + 1] = random() % 1000;
+    words[i + 2] = heap + random() % 0x100000 / 16 * 16;
+    words[i + 3] = std::uint64_t{1} << 32;
+  }
+}
+
+void fill_text(Words words, Random& random) {
+  static constexpr std::string_view kWords[] = {"return ", "const ", "page",  "the ", "of ",  "std::", "size_t ",
+                                                "value",   " = 0x",  ";\n  ", "int ", "if (", ") {\n", "memory "};
+  std::string text;
+  while (text.size() < kPageSize) {
+    text += random() % 4 == 0 ? std::to_string(random() % 100000) : kWords[random() % std::size(kWords)];
+  }
+  std::memcpy(words.data(), text.data(), kPageSize);
+}
+
+void fill_sparse(Words words, Random& random) {
+  std::ranges::fill(words, 0);
+  for (int i = 0; i < 60; ++i) words[random() % words.size()] = random() & 0xffffff;
+}
+
+void fill_noise(Words words, Random& random) {
+  for (auto& word : words) word = random();
+}
+
+}  // namespace
+
+Corpus Corpus::of_file(const std::string& path, std::uint64_t most_bytes) {
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
+  if (!in) throw std::runtime_error(path + ": cannot be opened");
+  const std::uint64_t bytes = std::min(static_cast<std::uint64_t>(in.tellg()), most_bytes) / kPageSize * kPageSize;
+  if (bytes == 0) throw std::runtime_error(path + ": holds no whole page");
+  Corpus corpus;
+  corpus.bytes_.resize(bytes);
+  in.seekg(0);
+  if (!in.read(reinterpret_cast<char*>(corpus.bytes_.data()), static_cast<std::streamsize>(bytes))) {
+    throw std::runtime_error(path + ": cannot be read");
+  }
+  return corpus;
+}
+
+Corpus Corpus::made_up(std::uint64_t bytes) {
+  Corpus corpus;
+  corpus.bytes_.resize(bytes / kPageSize * kPageSize);
+  Random random(7);
+  std::array<std::uint64_t, kPageSize / sizeof(std::uint64_t)> words;
+  for (std::size_t n = 0; n < corpus.pages(); ++n) {
+    const std::uint64_t kind = random() % 100;
+    if (kind < 2) {
+      words.fill(0);
+    } else if (kind < 50) {
+      fill_records(words, random);
+    } else if (kind < 75) {
+      fill_text(words, random);
+    } else if (kind < 95) {
+      fill_sparse(words, random);
+    } else {
+      fill_noise(words, random);
+    }
+    std::memcpy(corpus.bytes_.data() + n * kPageSize, words.data(), kPageSize);
+  }
+  return corpus;
+}
+
+Corpus Corpus::alike(std::uint64_t bytes) {
+  Corpus corpus;
+  corpus.bytes_.resize(bytes / kPageSize * kPageSize);
+  Random random(7);
+  std::array<std::uint64_t, kPageSize / sizeof(std::uint64_t)> words;
+  fill_records(words, random);
+  for (std::size_t n = 0; n < corpus.pages(); ++n) {
+    words[0] = random();
+    std::memcpy(corpus.bytes_.data() + n * kPageSize, words.data(), kPageSize);
+  }
+  return corpus;
+}
+
+}  // namespace uzram::bench

@@ -1,0 +1,32 @@
+#pragma once
+// The pages that benchmarks run on.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "blockdev/types.h"
+
+namespace uzram::bench {
+
+class Corpus {
+ public:
+  // The first `most_bytes` of a file, in whole pages, at least one. Throws std::runtime_error.
+  static Corpus of_file(const std::string& path, std::uint64_t most_bytes);
+  // Pages made up to be much like bench/make-corpus's mix: records, pointers, text, zeroes and noise.
+  static Corpus made_up(std::uint64_t bytes);
+  // Different pages that all compress to nearly one size.
+  static Corpus alike(std::uint64_t bytes);
+
+  [[nodiscard]] std::size_t pages() const { return bytes_.size() / kPageSize; }
+  [[nodiscard]] std::span<const std::byte, kPageSize> page(std::size_t n) const {
+    return std::span<const std::byte, kPageSize>(bytes_.data() + n * kPageSize, kPageSize);
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+}  // namespace uzram::bench

@@ -1,0 +1,244 @@
+// Measures the device against the plain library on the same pages, and two threads against one, in this process; what
+// was stored is compared with what went in. Only ratios are meant to be quoted: speeds depend on the machine.
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <barrier>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+
+#include "allocator/ensure.h"
+#include "bench/corpus.h"
+#include "bench/plain.h"
+#include "bench/rounds.h"
+#include "blockdev/device.h"
+#include "blockdev/size.h"
+
+namespace uzram::bench {
+namespace {
+
+constexpr std::size_t kSlicePages = 4096;  // 16 MiB: beyond the caches near a core, short beside what disturbs
+
+ByteOffset offset_of(std::size_t page) { return ByteOffset{page * kPageSize}; }
+
+// A device with a stream, and the jobs that are timed on it.
+class Store {
+ public:
+  Store(PageArena& arena, const Corpus& corpus, const CodecSpec& codec, bool check)
+      : corpus_(corpus),
+        device_(Device::create(arena, {.name = "bench",
+                                       .size = corpus.pages() * kPageSize,
+                                       .codec = codec,
+                                       .mem_limit = 0,
+                                       .geometry = {},
+                                       .check = check})
+                    .value()) {
+    for (StreamPtr& stream : streams_) stream = device_->make_stream();
+  }
+
+  void write(std::size_t first, std::size_t end, unsigned worker = 0) {
+    for (std::size_t n = first; n < end; ++n) {
+      ensure(device_->write(*streams_[worker], offset_of(n), corpus_.page(n)).has_value(), "a page is written");
+    }
+  }
+  void read(std::size_t first, std::size_t end, unsigned worker = 0) {
+    std::array<std::byte, kPageSize> page;
+    for (std::size_t n = first; n < end; ++n) {
+      ensure(device_->read(*streams_[worker], offset_of(n), page).has_value(), "a page is read");
+    }
+  }
+  void verify() {
+    std::array<std::byte, kPageSize> page;
+    for (std::size_t n = 0; n < corpus_.pages(); ++n) {
+      ensure(device_->read(*streams_[0], offset_of(n), page).has_value(), "a page is read");
+      ensure(std::ranges::equal(page, corpus_.page(n)), "a page is read back as it was written");
+    }
+    device_->check_invariants();
+  }
+
+ private:
+  const Corpus& corpus_;
+  std::unique_ptr<Device> device_;
+  std::array<StreamPtr, 2> streams_;
+};
+
+// Every page compressed by the plain library, one after the other in memory.
+class PlainStore {
+ public:
+  PlainStore(const Corpus& corpus, const CodecSpec& codec) : corpus_(corpus), plain_(Plain::make(codec)) {
+    std::array<std::byte, Plain::kRoom> room;
+    ends_.push_back(0);
+    for (std::size_t n = 0; n < corpus.pages(); ++n) {
+      const std::size_t length = plain_->compress(corpus.page(n), room);
+      bytes_.insert(bytes_.end(), room.begin(), room.begin() + static_cast<std::ptrdiff_t>(length));
+      ends_.push_back(bytes_.size());
+    }
+  }
+  void compress(std::size_t first, std::size_t end) {
+    std::array<std::byte, Plain::kRoom> room;
+    for (std::size_t n = first; n < end; ++n) (void)plain_->compress(corpus_.page(n), room);
+  }
+  void decompress(std::size_t first, std::size_t end) {
+    std::array<std::byte, kPageSize> page;
+    for (std::size_t n = first; n < end; ++n) {
+      plain_->decompress(std::span(bytes_).subspan(ends_[n], ends_[n + 1] - ends_[n]), page);
+    }
+  }
+
+ private:
+  const Corpus& corpus_;
+  std::unique_ptr<Plain> plain_;
+  std::vector<std::byte> bytes_;
+  std::vector<std::size_t> ends_;  // page n is [ends_[n], ends_[n + 1])
+};
+
+using Job = std::function<void(std::size_t first, std::size_t end)>;
+
+void print_head(const std::string& title, const char* a, const char* b) {
+  std::printf("\n%-34s %7s %7s %8s   %s\n", title.c_str(), a, b, "ratio", "quartiles");
+}
+
+void print_row(const char* what, const Comparison& c, std::size_t pages) {
+  const double megabytes = static_cast<double>(pages * kPageSize) / 1e6;
+  std::printf("%-34s %7.0f %7.0f %8.3f   %.3f-%.3f\n", what, megabytes / c.seconds_a.median(),
+              megabytes / c.seconds_b.median(), c.a_over_b.median(), c.a_over_b.at(0.25), c.a_over_b.at(0.75));
+  std::fflush(stdout);
+}
+
+// One thread's time for each of two jobs on the same pages. `prepare` comes before each round of the device's job, and
+// is not timed.
+void compare_jobs(const char* what, int rounds, std::size_t pages, const Job& plain, const Job& device,
+                  const std::function<void()>& prepare = {}) {
+  const auto time_slice = [&](const Job& job, std::size_t slice) {
+    const std::size_t first = slice * kSlicePages;
+    return time_of(CLOCK_THREAD_CPUTIME_ID, [&] { job(first, std::min(first + kSlicePages, pages)); });
+  };
+  const auto time_device = [&](std::size_t slice) {
+    if (slice == 0 && prepare) prepare();
+    return time_slice(device, slice);
+  };
+  const std::size_t slices = (pages + kSlicePages - 1) / kSlicePages;
+  print_row(what,
+            compare(
+                rounds, slices, [&](std::size_t slice) { return time_slice(plain, slice); }, time_device),
+            pages);
+}
+
+void against_plain(PageArena& arena, const Corpus& corpus, const CodecSpec& codec, int rounds) {
+  const std::size_t pages = corpus.pages();
+  PlainStore plain(corpus, codec);
+  Store store(arena, corpus, codec, true);
+  Store unchecked(arena, corpus, codec, false);
+  store.write(0, pages);
+  unchecked.write(0, pages);
+  const Job compress = [&](std::size_t first, std::size_t end) { plain.compress(first, end); };
+  const Job decompress = [&](std::size_t first, std::size_t end) { plain.decompress(first, end); };
+
+  print_head(codec.to_string() + ", one thread", "plain", "device");
+  compare_jobs("write over what is there", rounds, pages, compress,
+               [&](std::size_t first, std::size_t end) { store.write(first, end); });
+  std::unique_ptr<Store> fresh;
+  compare_jobs(
+      "write into an empty device", rounds, pages, compress,
+      [&](std::size_t first, std::size_t end) { fresh->write(first, end); },
+      [&] { fresh = std::make_unique<Store>(arena, corpus, codec, true); });
+  compare_jobs("read", rounds, pages, decompress, [&](std::size_t first, std::size_t end) { store.read(first, end); });
+  compare_jobs("read without the check", rounds, pages, decompress,
+               [&](std::size_t first, std::size_t end) { unchecked.read(first, end); });
+  for (Store* s : {&store, &unchecked, fresh.get()}) s->verify();
+}
+
+// The time from a common start until both threads have done their half.
+double time_of_two(std::size_t pages, const std::function<void(std::size_t, std::size_t, unsigned)>& job) {
+  std::barrier ready(3);
+  std::barrier done(3);
+  const auto half = [&](std::size_t first, std::size_t end, unsigned worker) {
+    ready.arrive_and_wait();
+    job(first, end, worker);
+    done.arrive_and_wait();
+  };
+  std::jthread low(half, 0, pages / 2, 0);
+  std::jthread high(half, pages / 2, pages, 1);
+  ready.arrive_and_wait();
+  return time_of(CLOCK_MONOTONIC, [&] { done.arrive_and_wait(); });
+}
+
+void scale(const char* what, int rounds, std::size_t pages,
+           const std::function<void(std::size_t, std::size_t, unsigned)>& job) {
+  const auto one = [&](std::size_t) { return time_of(CLOCK_MONOTONIC, [&] { job(0, pages, 0); }); };
+  const auto two = [&](std::size_t) { return time_of_two(pages, job); };
+  print_row(what, compare(rounds, 1, one, two), pages);
+}
+
+void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec, int rounds) {
+  const Corpus alike = Corpus::alike(corpus.pages() * kPageSize);
+  const std::size_t pages = corpus.pages();
+  Store store(arena, corpus, codec, true);
+  Store one_class(arena, alike, codec, true);
+  store.write(0, pages);
+  one_class.write(0, pages);
+  std::array<std::unique_ptr<Plain>, 2> plain = {Plain::make(codec), Plain::make(codec)};
+
+  print_head(codec.to_string() + ", two threads", "one", "two");
+  scale("plain (what the machine allows)", rounds, pages, [&](std::size_t first, std::size_t end, unsigned worker) {
+    std::array<std::byte, Plain::kRoom> room;
+    for (std::size_t n = first; n < end; ++n) (void)plain[worker]->compress(corpus.page(n), room);
+  });
+  const auto writes = [](Store& s) {
+    return [&s](std::size_t first, std::size_t end, unsigned worker) { s.write(first, end, worker); };
+  };
+  const auto reads = [](Store& s) {
+    return [&s](std::size_t first, std::size_t end, unsigned worker) { s.read(first, end, worker); };
+  };
+  scale("write", rounds, pages, writes(store));
+  scale("write, all in one class", rounds, pages, writes(one_class));
+  scale("read", rounds, pages, reads(store));
+  scale("read, all in one class", rounds, pages, reads(one_class));
+  store.verify();
+  one_class.verify();
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("The device against the plain library on the same pages, in this process");
+  std::string path;
+  std::string size = "256M";
+  std::vector<std::string> algorithms = {"lz4", "zstd(level=1)", "zstd"};
+  int rounds = 9;
+  app.add_option("--corpus", path, "a file with the pages, as from bench/make-corpus; made-up pages otherwise");
+  app.add_option("--size", size, "how much of them, 256M");
+  app.add_option("--algorithm", algorithms, "lz4, zstd(level=1) and zstd");
+  app.add_option("--rounds", rounds, "of which the median is shown, 9")->check(CLI::Range(1, 1000));
+  CLI11_PARSE(app, argc, argv);
+
+  const auto bytes = parse_size(size);
+  if (!bytes || *bytes < kPageSize) throw std::runtime_error("--size: " + size + " is no size of a page or more");
+  const Corpus corpus = path.empty() ? Corpus::made_up(*bytes) : Corpus::of_file(path, *bytes);
+  std::printf("%zu %s, %d rounds; MB/s of data\n", corpus.pages(),
+              path.empty() ? "made-up pages" : ("pages of " + path).c_str(), rounds);
+  PageArena arena({});
+  for (const std::string& algorithm : algorithms) {
+    const auto codec = CodecSpec::parse(algorithm);
+    if (!codec) throw std::runtime_error("--algorithm: " + codec.error());
+    against_plain(arena, corpus, *codec, rounds);
+    two_threads(arena, corpus, *codec, rounds);
+  }
+  std::printf("\nEvery page was read back and compared.\n");
+  return 0;
+}
+
+}  // namespace
+}  // namespace uzram::bench
+
+int main(int argc, char** argv) {
+  try {
+    return uzram::bench::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ratio: %s\n", error.what());
+    return 1;
+  }
+}
