@@ -93,7 +93,8 @@ void show_classes(const Device& device, const std::string& form, Response& respo
 
 struct ControlEndpoint::State {
   DeviceTable& devices;
-  std::function<unsigned()> connections;
+  nbd::Server& server;
+  bool swap_safe;
   std::optional<nbd::UnixListener> listener;  // none once stopped
   HttpServer http{};
   std::thread thread{};
@@ -102,14 +103,23 @@ struct ControlEndpoint::State {
 
   void route();
   void run();
+  [[nodiscard]] DeviceInfo with_server(DeviceInfo info) const;
   void list(Response& response) const;
   void create(const Request& request, Response& response) const;
   void show(const Request& request, Response& response) const;
   void show_one(const std::string& name, Response& response) const;
 };
 
+DeviceInfo ControlEndpoint::State::with_server(DeviceInfo info) const {
+  info.uris = server.uris(info.name);
+  info.swap_safe = swap_safe;
+  return info;
+}
+
 void ControlEndpoint::State::list(Response& response) const {
-  response.set_content(to_json(device_infos(devices)), kJson);
+  auto infos = device_infos(devices);
+  for (DeviceInfo& info : infos) info = with_server(std::move(info));
+  response.set_content(to_json(infos), kJson);
 }
 
 void ControlEndpoint::State::create(const Request& request, Response& response) const {
@@ -124,7 +134,7 @@ void ControlEndpoint::State::create(const Request& request, Response& response) 
 void ControlEndpoint::State::show_one(const std::string& name, Response& response) const {
   const auto info = device_info(devices, name);
   if (!info) return refuse(response, info.error());
-  response.set_content(to_json(*info), kJson);
+  response.set_content(to_json(with_server(*info)), kJson);
 }
 
 void ControlEndpoint::State::show(const Request& request, Response& response) const {
@@ -147,6 +157,12 @@ void ControlEndpoint::State::route() {
     log_info("removed device " + name);
     r.status = 204;
   });
+  http.Post("/v1/devices/([^/]+)/fence", [this](const Request& q, Response& r) {
+    const std::string name = q.matches[1];
+    if (const auto fenced = server.fence(name); !fenced) return refuse(r, fenced.error());
+    log_info("ended the connections to " + name);
+    r.status = 204;
+  });
   http.Get("/v1/devices/([^/]+)/([^/]+)", [this](const Request& q, Response& r) { show(q, r); });
   http.Put("/v1/devices/([^/]+)/([^/]+)", [this](const Request& q, Response& r) {
     const auto written = set_attribute(devices, q.matches[1].str(), q.matches[2].str(), q.body);
@@ -154,7 +170,7 @@ void ControlEndpoint::State::route() {
     r.status = 204;
   });
   http.Get("/metrics", [this](const Request&, Response& r) {
-    r.set_content(openmetrics(device_infos(devices), connections()), kMetricsType);
+    r.set_content(openmetrics(device_infos(devices), server.connections()), kMetricsType);
   });
   http.set_pre_routing_handler([](const Request& q, Response& r) {
     return refuse_unbounded(q, r) ? HttpServer::HandlerResponse::Handled : HttpServer::HandlerResponse::Unhandled;
@@ -190,11 +206,11 @@ ControlEndpoint::ControlEndpoint(std::unique_ptr<State> state) : state_(std::mov
 
 ControlEndpoint::~ControlEndpoint() { stop(); }
 
-Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& devices, const std::string& path,
-                                                                 std::function<unsigned()> connections) {
+Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& devices, nbd::Server& server,
+                                                                 const std::string& path, bool swap_safe) {
   auto listener = nbd::UnixListener::listen(path);
   if (!listener) return tl::unexpected(listener.error());
-  auto state = std::unique_ptr<State>(new State{devices, std::move(connections), std::move(*listener)});
+  auto state = std::unique_ptr<State>(new State{devices, server, swap_safe, std::move(*listener)});
   state->http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   state->http.set_payload_max_length(kMaxBody);
   state->http.set_read_timeout(kPatience);

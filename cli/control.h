@@ -6,6 +6,7 @@
 //     GET    /v1/devices/NAME            one device
 //     DELETE /v1/devices/NAME            removes it
 //     GET    /v1/devices/NAME/ATTR       the bytes that zram's attribute gives
+//     POST   /v1/devices/NAME/fence      ends the NBD connections to it, after the requests that have arrived on them
 //     PUT    /v1/devices/NAME/ATTR       writes zram's attribute; the body is the value
 //     GET    /v1/devices/NAME/classes    the classes table; ?format=kernel-6 or ?format=json for other forms
 //     GET    /metrics                    OpenMetrics text
@@ -16,20 +17,20 @@
 // Threads: start, stop and the destructor belong to one thread. Requests run in two threads of the endpoint's own, and
 // take no lock that reads and writes of a device take for longer than a line of its statistics needs.
 
-#include <functional>
 #include <memory>
 #include <string>
 
 #include "blockdev/device_table.h"
+#include "blockdev/nbd/server.h"
 
 namespace uzram {
 
 class ControlEndpoint {
  public:
-  // Listens; callers wait in the backlog until start. `devices` outlives it; `connections` tells how many NBD clients
-  // there are. The error is nbd::UnixListener's.
-  [[nodiscard]] static Result<std::unique_ptr<ControlEndpoint>> listen(DeviceTable& devices, const std::string& path,
-                                                                       std::function<unsigned()> connections);
+  // Listens; callers wait in the backlog until start. `devices` and their `server` outlive it; `swap_safe` is what it
+  // says of them. The error is nbd::UnixListener's.
+  [[nodiscard]] static Result<std::unique_ptr<ControlEndpoint>> listen(DeviceTable& devices, nbd::Server& server,
+                                                                       const std::string& path, bool swap_safe);
   ~ControlEndpoint();
 
   void start();

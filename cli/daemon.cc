@@ -180,8 +180,7 @@ int run_daemon(const Config& config) {
   options.unix_path = (*places)->nbd;
   const auto server = nbd::Server::listen(devices, options);
   if (!server) return failed(server.error().message);
-  const auto control =
-      ControlEndpoint::listen(devices, (*places)->control, [s = server->get()] { return s->connections(); });
+  const auto control = ControlEndpoint::listen(devices, **server, (*places)->control, /*swap_safe=*/false);
   if (!control) return failed(control.error().message);
   (*server)->start();
   (*control)->start();

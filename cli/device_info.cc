@@ -27,7 +27,9 @@ constexpr StatField kStatFields[] = {
 
 Json json_of(const DeviceInfo& info) {
   Json j{{"name", info.name},       {"disksize", info.disksize}, {"algorithm", info.algorithm},
-         {"streams", info.streams}, {"chain", info.chain},       {"check", info.check}};
+         {"streams", info.streams}, {"chain", info.chain},       {"check", info.check},
+         {"uuid", info.uuid},       {"uris", info.uris},         {"swap_safe", info.swap_safe}};
+  if (!info.attached.empty()) j["attached"] = info.attached;
   for (const StatField& f : kStatFields) j[f.name] = info.stats.*f.value;
   return j;
 }
@@ -40,13 +42,37 @@ DeviceInfo info_of(const Json& j) {
   j.at("streams").get_to(info.streams);
   j.at("chain").get_to(info.chain);
   j.at("check").get_to(info.check);
+  j.at("uuid").get_to(info.uuid);
+  j.at("uris").get_to(info.uris);
+  j.at("swap_safe").get_to(info.swap_safe);
   for (const StatField& f : kStatFields) j.at(f.name).get_to(info.stats.*f.value);
   return info;
 }
 
+// As everybody writes UUIDs: 8-4-4-4-12 hexadecimal digits.
+std::string uuid_text(std::span<const std::byte, 16> uuid) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string text;
+  for (std::size_t i = 0; i < uuid.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    const auto byte = std::to_integer<unsigned>(uuid[i]);
+    text += {kHex[byte >> 4], kHex[byte & 15]};
+  }
+  return text;
+}
+
 DeviceInfo info_of(const DeviceTable& devices, const Device& device) {
   const DeviceOptions& o = device.options();
-  return {o.name, o.size, o.codec.to_string(), devices.openers(o.name), o.geometry.chain, o.check, device.stats()};
+  DeviceInfo info;
+  info.name = o.name;
+  info.disksize = o.size;
+  info.algorithm = o.codec.to_string();
+  info.streams = devices.openers(o.name);
+  info.chain = o.geometry.chain;
+  info.check = o.check;
+  info.uuid = uuid_text(o.uuid);
+  info.stats = device.stats();
+  return info;
 }
 
 tl::unexpected<Error> wrong(const std::string& field, const std::string& why) {
@@ -165,9 +191,17 @@ std::string to_json(const DeviceOptions& options) {
                  {"check", options.check}});
 }
 
+Result<DeviceInfo> device_info_from_json(std::string_view text) try {
+  const Json answer = parsed(text);
+  return info_of(answer);
+} catch (const Json::exception&) {
+  return fail(EINVAL, "the daemon's answer is not a device: it may be of another version");
+}
+
 Result<std::vector<DeviceInfo>> device_infos_from_json(std::string_view text) try {
   std::vector<DeviceInfo> infos;
-  for (const Json& j : parsed(text).at("devices")) infos.push_back(info_of(j));
+  const Json answer = parsed(text);
+  for (const Json& j : answer.at("devices")) infos.push_back(info_of(j));
   return infos;
 } catch (const Json::exception&) {
   return fail(EINVAL, "the daemon's answer is not a list of devices: it may be of another version");

@@ -20,6 +20,10 @@ struct DeviceInfo {
   int streams = 0;             // clients that have it open, each with its compression stream
   unsigned chain = 0;
   bool check = true;
+  std::string uuid;               // of its contents
+  std::vector<std::string> uris;  // where it is served
+  bool swap_safe = false;         // whether its daemon runs with --swap-safe
+  std::string attached;           // where this machine uses it: "/dev/nbd0 /mnt"; known to uzramctl only
   DeviceStats stats;
 };
 
@@ -42,6 +46,7 @@ struct DeviceInfo {
 [[nodiscard]] std::string to_json(const DeviceOptions& options);
 
 // EINVAL with the reason where the text is not what the functions above write. Unknown fields are left out.
+[[nodiscard]] Result<DeviceInfo> device_info_from_json(std::string_view text);
 [[nodiscard]] Result<std::vector<DeviceInfo>> device_infos_from_json(std::string_view text);
 [[nodiscard]] std::string error_from_json(std::string_view text);
 

@@ -52,7 +52,8 @@ constexpr Column kColumns[] = {
      [](const DeviceInfo& d, bool) { return std::to_string(d.stats.pages_compacted); }},
     {"COMP-RATIO", "compression ratio: DATA/TOTAL", true,
      [](const DeviceInfo& d, bool) { return ratio_text(d.stats); }},
-    {"MOUNTPOINT", "where the device is mounted", false, [](const DeviceInfo&, bool) { return std::string(); }},
+    {"MOUNTPOINT", "where the device is attached, and mounted or used as swap", false,
+     [](const DeviceInfo& d, bool) { return d.attached; }},
 };
 
 const Column* find_column(std::string_view name) {

@@ -8,12 +8,14 @@
 #include <functional>
 #include <memory>
 
+#include "cli/attach_command.h"
 #include "cli/control_client.h"
 #include "cli/device_info.h"
 #include "cli/device_list.h"
 #include "cli/device_settings.h"
 #include "cli/estimate.h"
 #include "cli/estimate_json.h"
+#include "cli/mounts.h"
 #include "cli/places.h"
 #include "cli/progress.h"
 #include "cli/version.h"
@@ -84,9 +86,10 @@ void add_list(CLI::App& verb, Session& session) {
       return ask(
           session, [](const ControlClient& d) { return d.get("/v1/devices"); },
           [words](const std::string& body) {
-            if (words->json) return print(body);
-            return device_infos_from_json(body).and_then(
-                [words](const auto& infos) { return print(format_list(infos, words->form)); });
+            return device_infos_from_json(body).and_then([words](auto infos) {
+              add_uses(infos);
+              return print(words->json ? to_json(infos) : format_list(infos, words->form));
+            });
           });
     };
   });
@@ -107,7 +110,7 @@ void add_classes(CLI::App& verb, Session& session) {
   add_device(verb, words->device);
   verb.add_option("--format", words->format, "documented (default), or kernel-6 for the columns of today's kernel")
       ->type_name("FORM")
-      ->check(CLI::IsMember({"documented", "kernel-6"}).name(""));
+      ->check(CLI::IsMember({"documented", "kernel-6"}).description(""));
   verb.add_flag("--json", words->json, "Print JSON");
   verb.callback([words, &session] {
     session.action = [words, &session] {
@@ -225,6 +228,57 @@ void add_estimate(CLI::App& verb, Session& session) {
   });
 }
 
+struct AttachWords {
+  std::string device;
+  AttachOptions options;
+  bool watch = false;
+};
+
+void add_attach(CLI::App& verb, Session& session) {
+  const auto words = std::make_shared<AttachWords>();
+  AttachOptions& o = words->options;
+  o.connections = default_connections();
+  add_device(verb, words->device);
+  verb.add_option_function<std::string>(
+          "/dev/nbdN",
+          [&o](const std::string& path) {
+            const auto number = nbd_number(path);
+            if (!number) throw CLI::ValidationError(number.error().message);
+            o.number = *number;
+          },
+          "The block device it becomes")
+      ->required()
+      ->type_name("");
+  auto* swap = verb.add_flag("--swap", o.swap, "Swap to it");
+  verb.add_option("--priority", o.priority, "The swap's priority; default: the kernel's choice")
+      ->type_name("P")
+      ->needs(swap)
+      ->check(CLI::Range(0, kMaxSwapPriority).description(""));
+  verb.add_option("--mkfs", o.mkfs, "Make a filesystem where it holds none: ext4, xfs, btrfs, ...")
+      ->type_name("TYPE")
+      ->excludes(swap);
+  verb.add_option("--mount", o.mount, "Mount it at this folder")->type_name("DIR")->excludes(swap);
+  verb.add_option("--connections", o.connections, "Connections to the daemon; default: a processor each, up to 4")
+      ->type_name("N")
+      ->check(CLI::Range(1U, kMaxConnections).description(""));
+  verb.add_flag("--watch", words->watch, "Stay, and connect again when the daemon has died");
+  verb.callback([words, &session] {
+    session.action = [words, &session] {
+      return session.daemon().and_then([&](const ControlClient& daemon) {
+        return attach_command(daemon, words->device, words->options, words->watch);
+      });
+    };
+  });
+}
+
+void add_detach(CLI::App& verb, Session& session) {
+  const auto device = std::make_shared<std::string>();
+  verb.add_option("DEV", *device, "/dev/nbdN, or the device's name")->required()->type_name("");
+  verb.callback([device, &session] {
+    session.action = [device, &session] { return detach_command(session.daemon(), *device); };
+  });
+}
+
 struct Verb {
   const char* name;
   const char* help;
@@ -239,6 +293,8 @@ constexpr Verb kVerbs[] = {
     {"create", "Make a new device", add_create},
     {"remove", "Remove a device that no client has open", add_remove},
     {"reset", "Empty a device that no client has open", add_reset},
+    {"attach", "Make a block device of the kernel of a device, and swap or a filesystem of that", add_attach},
+    {"detach", "Take it back: swapoff or umount, and disconnect", add_detach},
     {"estimate", "What each algorithm would make of files; needs no daemon", add_estimate},
 };
 
@@ -263,7 +319,7 @@ int run(int argc, char** argv) {
   app.get_formatter()->column_width(24);
   app.add_option("--control", session.socket, "The daemon's control endpoint; default control.sock in its directory")
       ->type_name("PATH");
-  app.set_version_flag("--version", std::string("uzramctl ") + kVersion);
+  app.set_version_flag("--version", std::string("uzramctl ") + kVersion, "Print the version");
   app.get_help_ptr()->description("Print this help; after a verb, that verb's");
   for (const Verb& v : kVerbs) {
     CLI::App* verb = app.add_subcommand(v.name, v.help);

@@ -70,7 +70,7 @@ void ClientSet::negotiate_and_serve(Client& client) {
   Session(client.connection, *result.agreement).run();
 }
 
-// From here on a blocking receive waits for the client alone, and a stop has to shut the socket's read side.
+// From here on the client is not evicted; a receive waits for it alone, so that a stop has to shut its read side.
 void ClientSet::enter_transmission(Client& client, const Device& device) {
   const std::lock_guard lock(mutex_);
   client.phase = Phase::transmission;
@@ -111,7 +111,8 @@ void ClientSet::end_all(std::unique_lock<std::mutex>& lock, Which which, std::ch
 void ClientSet::drain(std::chrono::seconds patience) {
   std::unique_lock lock(mutex_);
   draining_ = true;
-  end_all(lock, [](const Client&) { return true; }, patience);
+  end_all(
+      lock, [](const Client&) { return true; }, patience);
   lock.unlock();
   reap();
 }
@@ -120,7 +121,8 @@ void ClientSet::fence(const Device& device, std::chrono::seconds patience) {
   std::unique_lock lock(mutex_);
   // Who comes while this waits is not meant.
   for (Client& client : clients_) client.fenced |= client.device == &device;
-  end_all(lock, [](const Client& client) { return client.fenced; }, patience);
+  end_all(
+      lock, [](const Client& client) { return client.fenced; }, patience);
 }
 
 std::size_t ClientSet::size() const {

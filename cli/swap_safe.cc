@@ -1,0 +1,97 @@
+#include "cli/swap_safe.h"
+
+#include <malloc.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <fstream>
+
+namespace uzram {
+namespace {
+
+constexpr char kMinFree[] = "/proc/sys/vm/min_free_kbytes";
+constexpr char kOomScore[] = "/proc/self/oom_score_adj";
+constexpr int kNeverKilled = -1000;
+
+bool become_io_flusher() { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) == 0 && is_io_flusher(); }
+
+bool escape_oom_killer() {
+  std::ofstream(kOomScore) << kNeverKilled << '\n';
+  int now = 0;
+  std::ifstream(kOomScore) >> now;
+  return now == kNeverKilled;
+}
+
+// Every arena but the first reserves 64 MiB, and what is given back would have to be asked for again.
+bool keep_heap_small() {
+  return mallopt(M_ARENA_MAX, 1) == 1 && mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1 && mallopt(M_MMAP_MAX, 0) == 1;
+}
+
+bool keep_stacks_small() {
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes) != 0) return false;
+  const bool done = pthread_attr_setstacksize(&attributes, SwapSafe::kStackBytes) == 0 &&
+                    pthread_setattr_default_np(&attributes) == 0;
+  pthread_attr_destroy(&attributes);
+  return done;
+}
+
+std::string lock_refused(const char* what) {
+  const std::string why = std::strerror(errno);
+  return std::string(what) + " (" + why + "; CAP_IPC_LOCK or LimitMEMLOCK=infinity)";
+}
+
+}  // namespace
+
+bool is_io_flusher() { return prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0) == 1; }
+
+void SwapSafe::before_threads() {
+  if (!become_io_flusher()) refused_.emplace_back("PR_SET_IO_FLUSHER (CAP_SYS_RESOURCE)");
+  if (!escape_oom_killer()) refused_.emplace_back("oom_score_adj -1000 (CAP_SYS_RESOURCE)");
+  if (!keep_heap_small()) refused_.emplace_back("a single malloc arena");
+  if (!keep_stacks_small()) refused_.emplace_back("small thread stacks");
+}
+
+void SwapSafe::before_arena() {
+  if (mlockall(MCL_CURRENT) != 0) refused_.push_back(lock_refused("locked memory"));
+}
+
+void SwapSafe::after_arena() {
+  if (mlockall(MCL_FUTURE) != 0) refused_.push_back(lock_refused("locked memory for new threads"));
+}
+
+std::optional<std::string> SwapSafe::warning() const {
+  std::vector<std::string> missing = refused_;
+  if (const auto now = min_free_kilobytes(), wanted = wanted_min_free_kilobytes(); now < wanted) {
+    missing.push_back("vm.min_free_kbytes at " + std::to_string(wanted) + " or more (it is " + std::to_string(now) +
+                      "; sysctl)");
+  }
+  if (missing.empty()) return std::nullopt;
+  std::string text = "not safe for this machine's own swap, missing: ";
+  for (const std::string& one : missing) text += (&one == &missing.front() ? "" : ", ") + one;
+  return text;
+}
+
+std::uint64_t min_free_kilobytes() {
+  std::uint64_t now = 0;
+  std::ifstream(kMinFree) >> now;
+  return now;
+}
+
+std::uint64_t wanted_min_free_kilobytes() {
+  std::string label;
+  std::uint64_t total = 0;
+  std::ifstream("/proc/meminfo") >> label >> total;
+  return std::min<std::uint64_t>(32768, total / 10);
+}
+
+bool set_min_free_kilobytes(std::uint64_t value) {
+  return static_cast<bool>(std::ofstream(kMinFree) << value << std::flush) && min_free_kilobytes() >= value;
+}
+
+}  // namespace uzram

@@ -1,0 +1,57 @@
+#pragma once
+// What a process needs that serves its own machine's swap, or watches over it: to free memory the kernel waits for this
+// process, so this process must never wait for memory.
+//
+//     SwapSafe safe;
+//     safe.before_threads();   // first of all
+//     ...                      // listeners, control endpoint, logger: what exists now is locked now
+//     safe.before_arena();
+//     ...                      // the arena, its reserve populated and locked by itself
+//     safe.after_arena();      // what is mapped from now on, threads of new clients above all, is locked as it comes
+//     if (safe.warning()) ...
+//
+// In this order, because locking everything would fill a sparse arena whole. After any fork: locks do not survive one.
+//
+// Threads: before_threads is called before there is a second one; then one thread at a time.
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace uzram {
+
+class SwapSafe {
+ public:
+  // PR_SET_IO_FLUSHER (every thread created later inherits it), oom_score_adj -1000, one malloc arena that gives
+  // nothing back, stacks of kStackBytes for every thread that asks for no other size.
+  void before_threads();
+
+  // Locks all that is mapped now, and has it in memory when it returns.
+  void before_arena();
+
+  // Everything that is mapped later is locked and populated as it is mapped. Nothing that exists is touched.
+  void after_arena();
+
+  // One line that names every protection that was refused, and what it takes; none if all are in place. Checks
+  // vm.min_free_kbytes too, which is the machine's.
+  [[nodiscard]] std::optional<std::string> warning() const;
+
+  static constexpr std::size_t kStackBytes = std::size_t{256} << 10;
+
+ private:
+  std::vector<std::string> refused_;
+};
+
+// Whether the calling thread may write back memory without waiting for memory (PR_GET_IO_FLUSHER).
+[[nodiscard]] bool is_io_flusher();
+
+// vm.min_free_kbytes as it is, and what swapping to a daemon was measured to need: 32 MiB, on a small machine a tenth
+// of its memory.
+[[nodiscard]] std::uint64_t min_free_kilobytes();
+[[nodiscard]] std::uint64_t wanted_min_free_kilobytes();
+// False where the kernel refuses.
+[[nodiscard]] bool set_min_free_kilobytes(std::uint64_t value);
+
+}  // namespace uzram
