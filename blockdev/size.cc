@@ -27,7 +27,7 @@ int take_base(std::string_view& digits) {
     digits.remove_prefix(2);
     return 16;
   }
-  return digits.size() > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '7' ? 8 : 10;
+  return digits.size() > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' ? 8 : 10;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <optional>
 
+#include "blockdev/size.h"
 #include "cli/device_settings.h"
 #include "cli/version.h"
 
@@ -82,28 +83,47 @@ class FileReader : public CLI::ConfigTOML {
 struct Call {
   DeviceSettings device;
   std::string name = "zram0";
+  std::string host;
   std::string config_file;
   std::vector<Section> sections;
   bool allow_insecure = false;
   Config config;
 };
 
+// An empty value is a script's empty variable, not a wish for the default.
+const CLI::Validator kNotEmpty([](const std::string& text) { return text.empty() ? "is empty" : ""; }, "");
+
 void add_daemon_options(CLI::App& app, Call& call) {
   app.option_defaults()->group("Clients");
   nbd::ServerOptions& nbd = call.config.nbd;
-  app.add_option("-U,--unix", nbd.unix_path, "Serve NBD on this unix socket; default nbd.sock")->type_name("PATH");
-  auto* port = app.add_option("-p,--port", nbd.port, "Serve NBD on TCP too; 0 takes a free port")
-                   ->type_name("N")
-                   ->check(CLI::Range(0, 65535));
-  app.add_option("--host", nbd.host, "What TCP listens on; default 127.0.0.1")->type_name("H")->needs(port);
+  app.add_option("-U,--unix", nbd.unix_path, "Serve NBD on this unix socket; default nbd.sock")
+      ->type_name("PATH")
+      ->check(kNotEmpty);
+  app.add_option("-p,--port", nbd.port, "Serve NBD on TCP too; 0 takes a free port")
+      ->type_name("N")
+      ->check(CLI::Range(0, 65535).description(""));
+  app.add_option("--host", call.host, "What TCP listens on; default 127.0.0.1")->type_name("H")->check(kNotEmpty);
   app.add_flag("--allow-insecure", call.allow_insecure, "Let --host be other than loopback, with no encryption");
   app.add_flag("--read-only", nbd.read_only, "Refuse every write");
   app.option_defaults()->group("Daemon");
   app.add_option("--control", call.config.control_path, "The control endpoint's socket; default control.sock")
-      ->type_name("PATH");
+      ->type_name("PATH")
+      ->check(kNotEmpty);
+  app.add_flag("--swap-safe", call.config.swap_safe,
+               "Be safe for this machine's own swap: lock all memory, and never ask for more than the reserve");
+  app.add_option_function<std::string>(
+         "--reserve",
+         [&call](const std::string& text) {
+           const auto bytes = parse_size(text);
+           if (!bytes) throw CLI::ValidationError("--reserve", bytes.error().message);
+           call.config.reserve = *bytes;
+         },
+         "Memory for the data of all devices that is taken at the start")
+      ->type_name("SIZE");
   app.add_option("--run", call.config.run,
                  "Run a shell command with $uri set, stop when it ends, and exit with its status")
-      ->type_name("CMD");
+      ->type_name("CMD")
+      ->check(kNotEmpty);
   app.set_config("--config", "", "Read options and further devices from a file")
       ->type_name("FILE")
       ->configurable(false);
@@ -117,10 +137,16 @@ bool is_loopback(const std::string& host) {
   return ::inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
+std::string one_ending(std::string text) {
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
 Exit usage(const std::string& why) { return {2, "uzramd: " + one_line(why)}; }
 
 DeviceOptions section_options(const Section& section, const DeviceSettings& fallback) {
   CLI::App app;
+  app.set_help_flag();
   DeviceSettings settings;
   add_device_options(app, settings);
   std::vector<std::string> arguments(section.arguments.rbegin(), section.arguments.rend());
@@ -130,10 +156,15 @@ DeviceOptions section_options(const Section& section, const DeviceSettings& fall
 }
 
 std::variant<Config, Exit> finish(Call& call) {
-  const nbd::ServerOptions& nbd = call.config.nbd;
+  nbd::ServerOptions& nbd = call.config.nbd;
+  if (!call.host.empty()) nbd.host = call.host;
+  if (!call.host.empty() && !nbd.port) return usage("--host: says where TCP listens, and --port N is missing");
   if (nbd.port && !call.allow_insecure && !is_loopback(nbd.host)) {
     return usage("--host " + nbd.host +
                  ": not loopback, and NBD is not encrypted: add --allow-insecure if you mean it");
+  }
+  if (call.config.swap_safe && call.config.reserve == 0) {
+    return usage("--swap-safe: needs --reserve SIZE, the memory that the devices may use");
   }
   if (call.device.size) call.config.devices.push_back(device_options(call.name, call.device, {}));
   for (const Section& section : call.sections) {
@@ -158,8 +189,10 @@ std::optional<Exit> unreadable(const std::string& path) {
 std::variant<Config, Exit> parse_config(const std::vector<std::string>& arguments) {
   CLI::App app(kDescription, "uzramd");
   CLI::App device;  // knows the keys of a section
+  device.set_help_flag();
   Call call;
   DeviceSettings unused;
+  app.set_help_flag();  // it is made last, so that its group comes last
   app.footer(kFooter);
   app.get_formatter()->column_width(24);
   app.option_defaults()->group("Device");
@@ -168,14 +201,16 @@ std::variant<Config, Exit> parse_config(const std::vector<std::string>& argument
   add_device_options(device, unused);
   add_daemon_options(app, call);
   app.config_formatter(std::make_shared<FileReader>(app, device, call.sections));
-  app.set_version_flag("--version", std::string("uzramd ") + kVersion)->group("Daemon")->configurable(false);
-  app.get_help_ptr()->description("Print this help")->group("Daemon")->configurable(false);
+  app.set_version_flag("--version", std::string("uzramd ") + kVersion, "Print the version")
+      ->group("Daemon")
+      ->configurable(false);
+  app.set_help_flag("-h,--help", "Print this help")->group("Daemon")->configurable(false);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
     call.config_file = app.get_config_ptr()->as<std::string>();
     return finish(call);
   } catch (const CLI::CallForHelp&) {
-    return Exit{0, app.help()};
+    return Exit{0, one_ending(app.help())};
   } catch (const CLI::CallForVersion& e) {
     return Exit{0, e.what()};
   } catch (const CLI::ParseError& e) {

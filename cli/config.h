@@ -6,7 +6,7 @@
 // the keys size, algorithm, mem-limit, chain and no-check; of those but size, the daemon's own values are the default.
 //
 //     control = /run/uzram/control.sock
-//     algorithm = zstd(level=3)
+//     algorithm = zstd(level=9)
 //
 //     [device.root]
 //     size = 8G
@@ -29,6 +29,8 @@ struct Config {
   std::vector<DeviceOptions> devices;  // at least one; --size's is the first
   nbd::ServerOptions nbd;              // an empty unix_path stands for the default
   std::string control_path;            // empty: the default
+  bool swap_safe = false;              // as cli/swap_safe.h
+  std::uint64_t reserve = 0;           // bytes of the arena that are taken at once; with swap_safe, all of it
   std::string run;                     // empty: serve until a signal comes
 };
 

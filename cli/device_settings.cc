@@ -35,7 +35,7 @@ tl::expected<std::uint64_t, std::string> message_of(const std::string& text) {
 void add_device_options(CLI::App& app, DeviceSettings& settings) {
   add_parsed(app, "--size", settings.size, message_of<parse_device_size>, "Its size, up to 16T")->type_name("SIZE");
   add_parsed(app, "--algorithm", settings.codec, CodecSpec::parse,
-             "lz4 (default), lz4hc or zstd; a level as in zstd(level=3)")
+             "lz4 (default), lz4hc or zstd; a level as in zstd(level=9)")
       ->type_name("A");
   add_parsed(app, "--mem-limit", settings.mem_limit, message_of<parse_size>,
              "The most memory its data may take; 0 (default): no limit")
@@ -43,7 +43,7 @@ void add_device_options(CLI::App& app, DeviceSettings& settings) {
   app.add_option("--chain", settings.chain,
                  "Pages in a zspage: 4 (default), by the documented rule; 5..16, by today's kernel's")
       ->type_name("N")
-      ->check(CLI::Range(kDocumentedChain, kMaxChain));
+      ->check(CLI::Range(kDocumentedChain, kMaxChain).description(""));
   app.add_flag("--no-check", settings.no_check, "Store no checksum with each page, and verify none");
 }
 
