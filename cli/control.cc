@@ -151,20 +151,20 @@ void ControlEndpoint::State::route() {
   http.Get("/v1/devices", [this](const Request&, Response& r) { list(r); });
   http.Post("/v1/devices", [this](const Request& q, Response& r) { create(q, r); });
   http.Get("/v1/devices/([^/]+)", [this](const Request& q, Response& r) { show_one(q.matches[1], r); });
-  http.Delete("/v1/devices/([^/]+)", [this](const Request& q, Response& r) {
+  http.Delete("/v1/devices/(.+)", [this](const Request& q, Response& r) {
     const std::string name = q.matches[1];
     if (const auto removed = devices.remove(name); !removed) return refuse(r, removed.error());
     log_info("removed device " + name);
     r.status = 204;
   });
-  http.Post("/v1/devices/([^/]+)/fence", [this](const Request& q, Response& r) {
+  http.Post("/v1/devices/(.+)/fence", [this](const Request& q, Response& r) {
     const std::string name = q.matches[1];
     if (const auto fenced = server.fence(name); !fenced) return refuse(r, fenced.error());
     log_info("ended the connections to " + name);
     r.status = 204;
   });
-  http.Get("/v1/devices/([^/]+)/([^/]+)", [this](const Request& q, Response& r) { show(q, r); });
-  http.Put("/v1/devices/([^/]+)/([^/]+)", [this](const Request& q, Response& r) {
+  http.Get("/v1/devices/(.+)/([^/]+)", [this](const Request& q, Response& r) { show(q, r); });
+  http.Put("/v1/devices/(.+)/([^/]+)", [this](const Request& q, Response& r) {
     const auto written = set_attribute(devices, q.matches[1].str(), q.matches[2].str(), q.body);
     if (!written) return refuse(r, written.error());
     r.status = 204;
