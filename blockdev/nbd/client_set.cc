@@ -66,8 +66,9 @@ void ClientSet::negotiate_and_serve(Client& client) {
   const HandshakeResult result = negotiate(client.connection, devices_, options);
   if (!result.failure.empty()) log("a connection was closed: " + std::string(result.failure));
   if (!result.agreement) return;
+  Session session(client.connection, *result.agreement);
   enter_transmission(client, *result.agreement->device);
-  Session(client.connection, *result.agreement).run();
+  if (client.connection.send_all(result.answer)) session.run();
 }
 
 // From here on the client is not evicted; a receive waits for it alone, so that a stop has to shut its read side.

@@ -102,10 +102,10 @@ HandshakeResult Handshake::run() {
         break;
       }
       handle();
-      if (!flush()) agreement_.reset(), closing_ = true;
+      if (!agreement_ && !flush()) break;
     }
   }
-  return {std::move(agreement_), failure_};
+  return {std::move(agreement_), std::move(out_), failure_};
 }
 
 bool Handshake::greet() {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "blockdev/device_table.h"
 #include "blockdev/nbd/connection.h"
@@ -34,6 +35,8 @@ struct Agreement {
 
 struct HandshakeResult {
   std::optional<Agreement> agreement;
+  // What tells the client of the agreement. It is still to be sent, so that everything can be made ready before.
+  std::vector<std::byte> answer;
   // Why there is no agreement, for the log; empty where the client simply left.
   std::string_view failure;
 };

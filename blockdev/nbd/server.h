@@ -20,13 +20,14 @@ namespace uzram::nbd {
 // A server for up to `max_connections` clients. When they are that many, a new one takes the place of the oldest that
 // is still in its handshake, and is refused where there is none.
 struct ServerOptions {
-  std::string unix_path;              // empty: no unix socket
-  std::optional<std::uint16_t> port;  // TCP; 0 takes a free port
-  std::string host = "127.0.0.1";     // what TCP listens on
+  std::string unix_path = {};              // empty: no unix socket
+  std::optional<std::uint16_t> port = {};  // TCP; 0 takes a free port
+  std::string host = "127.0.0.1";          // what TCP listens on
   bool read_only = false;
   unsigned max_connections = 128;
   std::chrono::milliseconds handshake_timeout{10'000};  // for all of it
-  std::function<void(std::string_view)> log;  // one line for a connection that failed; from any thread; may be empty
+  // Told one line for each connection that fails; called from any thread; may be empty.
+  std::function<void(std::string_view)> log = {};
 };
 
 class Server {

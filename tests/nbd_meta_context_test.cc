@@ -1,0 +1,116 @@
+// LIST_META_CONTEXT and SET_META_CONTEXT, with raw sockets.
+
+#include "tests/nbd_client.h"
+
+namespace uzram::nbd {
+namespace {
+
+constexpr std::uint64_t kSize = 64 << 20;
+
+class MetaContext : public testing::Test {
+ protected:
+  // A client that has structured replies.
+  TestClient structured() {
+    TestClient client = server_.connect();
+    client.greet();
+    EXPECT_EQ(client.verdict(Option::structured_reply), OptionReply::ack);
+    return client;
+  }
+  // Whether BLOCK_STATUS is answered after GO with `name`.
+  static bool chosen(TestClient& client, std::string_view name) {
+    EXPECT_EQ(client.verdict(Option::go, go_data(name)), OptionReply::ack);
+    client.send_request(Command::block_status, 0, 1, 0, 4096);
+    return client.receive_chunk().type == Chunk::block_status;
+  }
+  static std::size_t contexts(const std::vector<OptionAnswer>& answers) {
+    EXPECT_EQ(answers.back().type, OptionReply::ack);
+    return answers.size() - 1;
+  }
+  TestServer server_{kSize};
+};
+
+TEST_F(MetaContext, SetNeedsStructuredReplies) {
+  TestClient client = server_.connect();
+  client.greet();
+  EXPECT_EQ(client.verdict(Option::set_meta_context, context_data("", {"base:allocation"})), OptionReply::err_invalid);
+}
+
+TEST_F(MetaContext, SetChoosesTheContextByName) {
+  TestClient client = structured();
+  const auto answers = client.ask(Option::set_meta_context, context_data("", {"base:allocation"}));
+  ASSERT_EQ(contexts(answers), 1u);
+  EXPECT_EQ(answers[0].data, Bytes().put<std::uint32_t>(1).put_text("base:allocation"));
+  EXPECT_TRUE(chosen(client, ""));
+}
+
+TEST_F(MetaContext, NoQueriesListAllAndSetNone) {
+  TestClient client = structured();
+  EXPECT_EQ(contexts(client.ask(Option::list_meta_context, context_data("", {}))), 1u);
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("", {}))), 0u);
+  EXPECT_FALSE(chosen(client, ""));
+}
+
+TEST_F(MetaContext, NamespaceAloneIsAWildcardForListOnly) {
+  TestClient client = structured();
+  EXPECT_EQ(contexts(client.ask(Option::list_meta_context, context_data("", {"base:"}))), 1u);
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("", {"base:"}))), 0u);
+}
+
+TEST_F(MetaContext, UnknownNamespacesAndContextsAreIgnored) {
+  TestClient client = structured();
+  const Bytes data = context_data("", {"qemu:dirty-bitmap:x", "", "base:other", "x", "base:allocation"});
+  EXPECT_EQ(contexts(client.ask(Option::list_meta_context, data)), 1u);
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, data)), 1u);
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("", {"x:allocation"}))), 0u);
+}
+
+TEST_F(MetaContext, TheSameQueryTwiceIsOneContext) {
+  TestClient client = structured();
+  const Bytes data = context_data("", {"base:allocation", "base:allocation"});
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, data)), 1u);
+}
+
+TEST_F(MetaContext, QueriesThatDoNotFitAreInvalid) {
+  const Bytes whole = context_data("zram0", {"base:allocation", "base:allocation"});
+  TestClient client = structured();
+  for (std::size_t cut = 0; cut < whole.size(); ++cut) {
+    TestClient fresh = structured();
+    for (const Option option : {Option::list_meta_context, Option::set_meta_context}) {
+      ASSERT_EQ(fresh.verdict(option, whole.substr(0, cut)), OptionReply::err_invalid) << cut;
+    }
+  }
+  EXPECT_EQ(client.verdict(Option::set_meta_context, Bytes(whole).put_text("x")), OptionReply::err_invalid);
+  const Bytes many = Bytes().put_string("zram0").put<std::uint32_t>(0xffffffff);
+  EXPECT_EQ(client.verdict(Option::set_meta_context, many), OptionReply::err_invalid);
+}
+
+TEST_F(MetaContext, SetReplacesAnEarlierSetEvenWhenItFails) {
+  TestClient client = structured();
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("", {"base:allocation"}))), 1u);
+  EXPECT_EQ(client.verdict(Option::set_meta_context, "x"), OptionReply::err_invalid);
+  EXPECT_FALSE(chosen(client, ""));
+}
+
+TEST_F(MetaContext, UnknownExportIsErrUnknown) {
+  TestClient client = structured();
+  EXPECT_EQ(client.verdict(Option::set_meta_context, context_data("zram7", {})), OptionReply::err_unknown);
+  EXPECT_EQ(client.verdict(Option::list_meta_context, context_data("zram7", {})), OptionReply::err_unknown);
+}
+
+TEST_F(MetaContext, IsLostWhenGoNamesAnotherExport) {
+  server_.add("zram1", kSize);
+  TestClient client = structured();
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("zram0", {"base:allocation"}))), 1u);
+  EXPECT_FALSE(chosen(client, "zram1"));
+}
+
+TEST_F(MetaContext, AllocationIsWithheldWhereAWriteMayBeRefused) {
+  server_.add("limited", kSize, 1 << 20);
+  TestClient client = structured();
+  EXPECT_EQ(contexts(client.ask(Option::list_meta_context, context_data("limited", {}))), 0u);
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("limited", {"base:allocation"}))), 0u);
+  EXPECT_FALSE(chosen(client, "limited"));
+}
+
+}  // namespace
+}  // namespace uzram::nbd
