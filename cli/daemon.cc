@@ -178,6 +178,7 @@ int run_daemon(const Config& config) {
   }
   nbd::ServerOptions options = config.nbd;
   options.unix_path = (*places)->nbd;
+  options.log = [](std::string_view line) { log_info(std::string(line)); };
   const auto server = nbd::Server::listen(devices, options);
   if (!server) return failed(server.error().message);
   const auto control = ControlEndpoint::listen(devices, **server, (*places)->control, /*swap_safe=*/false);
