@@ -16,6 +16,7 @@
 #include "cli/control.h"
 #include "cli/log.h"
 #include "cli/places.h"
+#include "cli/swap_safe.h"
 
 namespace uzram {
 namespace {
@@ -164,14 +165,29 @@ void announce(const Config& config, const Places& places, const nbd::Server& ser
   ::sd_notifyf(0, "READY=1\nSTATUS=Serving %s", uri.c_str());
 }
 
+PageArena::Options memory_options(const Config& config) {
+  PageArena::Options options;
+  options.reserve = config.reserve;
+  options.grow = !config.swap_safe;
+  options.lock = config.swap_safe;
+  return options;
+}
+
 }  // namespace
 
 int run_daemon(const Config& config) {
   const Signals signals;
+  SwapSafe safe;
+  if (config.swap_safe) safe.before_threads();
   init_log();
   const auto places = Places::choose(config);
   if (!places) return failed(places.error().message);
-  PageArena arena({});
+  if (config.swap_safe) safe.before_arena();
+  PageArena arena(memory_options(config));
+  if (config.swap_safe) {
+    safe.after_arena();
+    if (const auto warning = safe.warning()) log_warning(*warning);
+  }
   DeviceTable devices(arena);
   for (const DeviceOptions& options : config.devices) {
     if (const auto created = devices.create(options); !created) return failed(created.error().message);
@@ -181,7 +197,7 @@ int run_daemon(const Config& config) {
   options.log = [](std::string_view line) { log_info(std::string(line)); };
   const auto server = nbd::Server::listen(devices, options);
   if (!server) return failed(server.error().message);
-  const auto control = ControlEndpoint::listen(devices, **server, (*places)->control, /*swap_safe=*/false);
+  const auto control = ControlEndpoint::listen(devices, **server, (*places)->control, config.swap_safe);
   if (!control) return failed(control.error().message);
   (*server)->start();
   (*control)->start();

@@ -62,7 +62,9 @@ void SwapSafe::before_arena() {
 }
 
 void SwapSafe::after_arena() {
-  if (mlockall(MCL_FUTURE) != 0) refused_.push_back(lock_refused("locked memory for new threads"));
+  // On fault: a sparse range must not be filled now, and what is present of it is locked all the same.
+  if (mlockall(MCL_CURRENT | MCL_ONFAULT) != 0 || mlockall(MCL_FUTURE) != 0)
+    refused_.push_back(lock_refused("locked memory for the arena's tables and new threads"));
 }
 
 std::optional<std::string> SwapSafe::warning() const {

@@ -31,7 +31,8 @@ class SwapSafe {
   // Locks all that is mapped now, and has it in memory when it returns.
   void before_arena();
 
-  // Everything that is mapped later is locked and populated as it is mapped. Nothing that exists is touched.
+  // Locks what is present of the mappings that came since, and everything that is mapped later, which is populated as
+  // it is mapped.
   void after_arena();
 
   // One line that names every protection that was refused, and what it takes; none if all are in place. Checks
