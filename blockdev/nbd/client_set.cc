@@ -18,7 +18,7 @@ ClientSet::ClientSet(DeviceTable& devices, const ServerOptions& options, int sto
 void ClientSet::admit(Fd socket) {
   const std::lock_guard lock(mutex_);
   if (!make_place()) return log("a client was refused: too many connections");
-  Client& client = clients_.emplace_back(*this, Connection(std::move(socket), stop_fd_));
+  Client& client = clients_.emplace_back(Client{.set = *this, .connection = Connection(std::move(socket), stop_fd_)});
   if (client.thread.start(&ClientSet::run, &client)) return;
   clients_.pop_back();
   log("a client was refused: no thread for it");
