@@ -8,12 +8,16 @@
 
 namespace uzram {
 
+// What a frame is for. The values have even parity: one flipped bit never makes one of another.
 enum class FrameKind : std::uint8_t {
-  free = 0,  // a fresh frame's entry is all zeroes: `next` links the free list
-  head = 1,  // the first frame of a zspage; the zspage lives while its head has this kind
-  tail = 2,  // a later frame of a zspage
-  node = 3,  // an inner node of a slot table
-  leaf = 4,  // 512 slots
+  free = 0,     // a fresh frame's entry is all zeroes: `next` links the free list
+  head = 3,     // the first frame of a zspage; the zspage lives while its head has this kind
+  tail = 5,     // a later frame of a zspage
+  node = 6,     // an inner node of a slot table: an index, rebuilt from the leaves
+  leaf = 9,     // 512 slots; its tag says of which device, and which of its leaves
+  absent = 10,  // given back to the system
+  device = 12,  // a device's record
+  header = 15,  // the header of a shared arena
 };
 
 // One frame's entry. The first word changes in one store, so that a zspage goes live and dies at one instant:
@@ -32,14 +36,14 @@ struct FrameEntry {
             static_cast<std::uint8_t>(word >> 16), static_cast<FrameNumber>(word >> 32)};
   }
   void publish(const Link& l) {
-    packed.store(std::uint64_t{raw(l.next)} << 32 | std::uint64_t{l.position} << 16 |
-                     std::uint64_t{l.size_class} << 8 | raw(l.kind),
+    packed.store(std::uint64_t{raw(l.next)} << 32 | std::uint64_t{l.position} << 16 | std::uint64_t{l.size_class} << 8 |
+                     raw(l.kind),
                  std::memory_order_release);
   }
 
   std::atomic<std::uint64_t> packed{0};
-  // A zspage's frame: the number of its head; but the frame of an as-is page: that object's header.
-  std::atomic<std::uint64_t> head_or_header{0};
+  // A zspage's frame: the number of its head; but the frame of an as-is page: that object's header. A leaf: its tag.
+  std::atomic<std::uint64_t> tag{0};
 };
 static_assert(sizeof(FrameEntry) == 16);
 

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cerrno>
 #include <mutex>
+#include <new>
 #include <system_error>
 
 #include "allocator/ensure.h"
@@ -18,15 +19,14 @@ constexpr std::uint64_t kChunkBytes = PageArena::kChunkFrames * kFrameSize;
 // A location has 38 bits of 16 bytes.
 constexpr std::uint64_t kMaxCapacity = std::uint64_t{16} << kLocationBits;
 
-void* reserve_range(std::size_t bytes) {
-  void* range =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+void* reserve_range(std::size_t bytes, int fd = -1) {
+  const int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+  void* range = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
   return range == MAP_FAILED ? nullptr : range;
 }
 
 std::uint64_t machine_memory() {
-  return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+  return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
 // Backs the range with memory now, so that no later access can fault for want of it.
@@ -38,8 +38,7 @@ bool populate(void* from, std::size_t bytes) {
   if (errno != EINVAL) return false;
   // Kernels before 5.14 cannot populate: touch each page without changing it.
   for (std::uintptr_t at = start; at < end; at += page) {
-    std::atomic_ref<std::uint8_t>(*reinterpret_cast<std::uint8_t*>(at))
-        .fetch_or(0, std::memory_order_relaxed);
+    std::atomic_ref<std::uint8_t>(*reinterpret_cast<std::uint8_t*>(at)).fetch_or(0, std::memory_order_relaxed);
   }
   return true;
 }
@@ -47,37 +46,99 @@ bool populate(void* from, std::size_t bytes) {
 }  // namespace
 
 PageArena::PageArena(const Options& options) : options_(options) {
+  const auto chunks = options.fd >= 0 ? read_chunks(options.fd, kChunkFrames) : std::nullopt;
+  const std::uint64_t least = std::max(options.reserve, std::uint64_t{chunks.value_or(0)} * kChunkBytes);
   std::uint64_t bytes = options.capacity != 0 ? options.capacity : 2 * machine_memory();
-  bytes = std::max(bytes, options.reserve + 2 * kChunkBytes);
+  bytes = std::max(bytes, least + 2 * kChunkBytes);
   bytes = std::min((bytes + kChunkBytes - 1) / kChunkBytes * kChunkBytes, kMaxCapacity);
   // Small kernels and strict overcommit refuse large ranges: take the largest they give.
-  while ((base_ = static_cast<std::byte*>(reserve_range(bytes))) == nullptr) {
+  for (map(bytes); base_ == nullptr; map(bytes)) {
     bytes = bytes / 2 / kChunkBytes * kChunkBytes;
-    if (bytes < options.reserve + kChunkBytes) {
+    if (bytes < least + kChunkBytes) {
       throw std::system_error(errno, std::generic_category(), "cannot reserve address space for the arena");
     }
   }
-  capacity_ = static_cast<std::uint32_t>(bytes / kFrameSize);
-  states_ = static_cast<ZspageState*>(reserve_range(capacity_ * sizeof(ZspageState)));
-  absent_ = static_cast<std::uint64_t*>(reserve_range(capacity_ / 8));
-  if (states_ == nullptr || absent_ == nullptr) {
-    throw std::system_error(errno, std::generic_category(), "cannot reserve address space for the arena");
-  }
   reserve_ = (options.reserve + kChunkBytes - 1) / kChunkBytes * kChunkFrames;
-  while (committed_ < reserve_) {
-    const Run run = claim_run();
-    if (run.count == 0 || !commit(run)) {
-      throw std::system_error(errno, std::generic_category(), "cannot populate the reserve");
-    }
-    add_free(run);
+  holds_state_ = chunks.has_value();
+  if (holds_state_) {
+    header_ = reinterpret_cast<ArenaHeader*>(this->bytes(kHeaderFrame));
+    chunks_end_ = *chunks * kChunkFrames;
+    return;
   }
+  if (options.fd >= 0) begin_file();
+  if (!fill_reserve()) throw std::system_error(errno, std::generic_category(), "cannot populate the reserve");
 }
 
-PageArena::~PageArena() {
-  munmap(base_, std::size_t{capacity_} * kFrameSize);
-  munmap(states_, capacity_ * sizeof(ZspageState));
-  munmap(absent_, capacity_ / 8);
+// Maps the range and its private twins, all or none.
+void PageArena::map(std::uint64_t bytes) {
+  const std::uint64_t frames = bytes / kFrameSize;
+  base_ = static_cast<std::byte*>(reserve_range(bytes, options_.fd));
+  states_ = static_cast<ZspageState*>(reserve_range(frames * sizeof(ZspageState)));
+  absent_ = static_cast<std::uint64_t*>(reserve_range(frames / 8));
+  capacity_ = static_cast<std::uint32_t>(frames);
+  if (base_ != nullptr && states_ != nullptr && absent_ != nullptr) return;
+  const int error = errno;
+  unmap();
+  errno = error;
 }
+
+void PageArena::unmap() {
+  if (base_ != nullptr) munmap(base_, std::size_t{capacity_} * kFrameSize);
+  if (states_ != nullptr) munmap(states_, capacity_ * sizeof(ZspageState));
+  if (absent_ != nullptr) munmap(absent_, capacity_ / 8);
+  base_ = nullptr;
+}
+
+// Makes the header of an empty file, in the first frame of its first chunk.
+void PageArena::begin_file() {
+  if (!grow()) throw std::system_error(errno, std::generic_category(), "cannot begin the state");
+  const FrameNumber frame = pop_free();
+  ensure(frame == kHeaderFrame, "frames are handed out in ascending order");
+  entry(frame).publish({.kind = FrameKind::header});
+  header_ = new (bytes(frame)) ArenaHeader;
+  header_->chunk_frames = kChunkFrames;
+  header_->chunks.store(1, std::memory_order_release);
+}
+
+bool PageArena::fill_reserve() {
+  while (committed_ < reserve_) {
+    const Run run = claim_run();
+    if (run.count == 0 || !commit(run)) return false;
+    add_free(run);
+  }
+  return true;
+}
+
+bool PageArena::rebuild(const std::function<bool(FrameNumber)>& used) {
+  ensure(holds_state_, "a state is taken over once");
+  for (std::uint32_t f = chunks_end_; f-- > 0;) {
+    if (f % kChunkFrames == 0) {
+      ++committed_;
+      continue;
+    }
+    const FrameNumber frame{f};
+    if (!used(frame) && entry(frame).link().kind == FrameKind::absent) {
+      absent_[f / 64] |= std::uint64_t{1} << (f % 64);
+      ++absent_count_;
+      continue;
+    }
+    ++committed_;
+    if (frame != kHeaderFrame && !used(frame)) push_free(frame);
+  }
+  holds_state_ = false;
+  for (std::uint32_t f = 0; f < chunks_end_;) {
+    if ((absent_[f / 64] >> (f % 64) & 1) != 0) {
+      ++f;
+      continue;
+    }
+    Run run{f, 0};
+    while (f < chunks_end_ && (absent_[f / 64] >> (f % 64) & 1) == 0) ++f, ++run.count;
+    if (!back(run)) return false;
+  }
+  return fill_reserve();
+}
+
+PageArena::~PageArena() { unmap(); }
 
 bool PageArena::allocate(std::span<FrameNumber> out) {
   std::unique_lock lock(mutex_);
@@ -104,8 +165,7 @@ bool PageArena::grow() {
   if (done) {
     add_free(run);
   } else if (run.first % kChunkFrames != 0) {
-    for (std::uint32_t f = run.first; f < run.first + run.count; ++f)
-      absent_[f / 64] |= std::uint64_t{1} << (f % 64);
+    for (std::uint32_t f = run.first; f < run.first + run.count; ++f) absent_[f / 64] |= std::uint64_t{1} << (f % 64);
     absent_count_ += run.count;
   } else if (chunks_end_ == run.first + run.count) {
     chunks_end_ = run.first;  // a chunk that failed is tried again, unless another one followed it meanwhile
@@ -134,13 +194,19 @@ PageArena::Run PageArena::claim_run() {
 }
 
 bool PageArena::commit(Run run) {
-  std::byte* const from = base_ + std::size_t{run.first} * kFrameSize;
-  const std::size_t bytes = std::size_t{run.count} * kFrameSize;
-  const auto back = [this](void* at, std::size_t n) {
-    return populate(at, n) && (!options_.lock || mlock(at, n) == 0);
+  const std::uint64_t bytes = std::uint64_t{run.count} * kFrameSize;
+  if (options_.fd >= 0 && !commit_file(options_.fd, std::uint64_t{run.first} * kFrameSize, bytes)) return false;
+  return back(run);
+}
+
+// Backs frames, and what is kept for them, with mapped memory.
+bool PageArena::back(Run run) {
+  const auto populated = [this](void* at, std::size_t bytes) {
+    return populate(at, bytes) && (!options_.lock || mlock(at, bytes) == 0);
   };
-  return back(from, bytes) && back(&states_[run.first], run.count * sizeof(ZspageState)) &&
-         back(&absent_[run.first / 64], (run.count + 63) / 64 * sizeof(std::uint64_t));
+  return populated(bytes(FrameNumber{run.first}), run.count * kFrameSize) &&
+         populated(&states_[run.first], run.count * sizeof(ZspageState)) &&
+         populated(&absent_[run.first / 64], (run.count + 63) / 64 * sizeof(std::uint64_t));
 }
 
 void PageArena::add_free(Run run) {
@@ -148,7 +214,13 @@ void PageArena::add_free(Run run) {
   // A whole chunk begins with the frame that holds its entries. Pushed from the end, so that they are handed
   // out in ascending order: the frames of a zspage are then often adjacent, and a straddling object is
   // contiguous.
-  const std::uint32_t first = run.first % kChunkFrames == 0 ? run.first + 1 : run.first;
+  const bool whole_chunk = run.first % kChunkFrames == 0;
+  const std::uint32_t first = whole_chunk ? run.first + 1 : run.first;
+  if (whole_chunk && header_ != nullptr) {
+    // Before anything can be stored there: a file that has fewer was cut short.
+    const std::uint32_t chunks = std::max(header_->chunks.load(std::memory_order_relaxed), first / kChunkFrames + 1);
+    header_->chunks.store(chunks, std::memory_order_release);
+  }
   for (std::uint32_t f = run.first + run.count; f-- > first;) push_free(FrameNumber{f});
 }
 
@@ -180,18 +252,29 @@ void PageArena::free(std::span<const FrameNumber> frames) {
 void PageArena::release(Batch& batch) {
   std::sort(batch.begin(), batch.end());
   for (std::size_t i = 0; i < batch.size();) {
-    std::size_t end = i + 1;
-    while (end < batch.size() && raw(batch[end]) == raw(batch[end - 1]) + 1) ++end;
-    const std::size_t bytes = (end - i) * kFrameSize;
-    if (options_.lock) munlock(this->bytes(batch[i]), bytes);
-    ensure(madvise(this->bytes(batch[i]), bytes, MADV_DONTNEED) == 0,
-           "the system takes back frames that it gave");
+    std::size_t end = i;
+    do {
+      entry(batch[end]).publish({.kind = FrameKind::absent});
+      ++end;
+    } while (end < batch.size() && raw(batch[end]) == raw(batch[end - 1]) + 1);
+    give_back({raw(batch[i]), static_cast<std::uint32_t>(end - i)});
     i = end;
   }
   const std::scoped_lock lock(mutex_);
   for (const FrameNumber f : batch) absent_[raw(f) / 64] |= std::uint64_t{1} << (raw(f) % 64);
   absent_count_ += batch.size();
   released_ += batch.size();
+}
+
+void PageArena::give_back(Run run) {
+  std::byte* const from = bytes(FrameNumber{run.first});
+  const std::size_t size = run.count * kFrameSize;
+  if (options_.fd >= 0) {
+    ensure(punch_file(options_.fd, std::uint64_t{run.first} * kFrameSize, size), "the system takes back what it gave");
+    return;
+  }
+  if (options_.lock) munlock(from, size);
+  ensure(madvise(from, size, MADV_DONTNEED) == 0, "the system takes back what it gave");
 }
 
 PageArena::Stats PageArena::stats() const {

@@ -6,6 +6,8 @@
 // 1 MiB as frames are asked for. The first frame of a chunk holds the entries of the chunk's frames, so the
 // range describes itself, and every link in it is a frame's number or a Location: offsets, never pointers.
 //
+// On a file it is shared memory: what is in it outlives the process, and `rebuild` takes it over.
+//
 // Not here: what frames are for (ZsPool, SlotTable), and any limit but the machine's (ZsPool has the memory
 // limit).
 //
@@ -15,9 +17,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <functional>
 #include <span>
 
+#include "allocator/arena_file.h"
 #include "allocator/frame_entry.h"
 #include "allocator/spin_lock.h"
 #include "allocator/types.h"
@@ -31,13 +34,16 @@ class PageArena {
     std::uint64_t reserve = 0;   // bytes committed at once and never given back; rounded up to chunks
     bool grow = true;            // commit more than the reserve when it is used up
     bool lock = false;           // mlock what is committed
+    int fd = -1;                 // the file to share, kept open by the caller; -1: private memory
   };
 
   static constexpr std::uint32_t kChunkFrames = 256;
   // Free frames are given back to the system this many at a time, and up to twice as many are kept at hand.
   static constexpr std::size_t kReleaseBatch = 512;
 
-  // Throws std::system_error where the system refuses the range, or the reserve.
+  // Throws std::system_error where the system refuses the range or the reserve, std::runtime_error where the file holds
+  // something that cannot be served. A file that holds a state: frames can be looked at, and none be allocated or
+  // freed until `rebuild`.
   explicit PageArena(const Options& options);
   ~PageArena();
   PageArena(const PageArena&) = delete;
@@ -49,9 +55,7 @@ class PageArena {
   // Takes frames back. Their entries must not be live any more for anyone.
   void free(std::span<const FrameNumber> frames);
 
-  [[nodiscard]] std::byte* bytes(FrameNumber frame) const {
-    return base_ + std::size_t{raw(frame)} * kFrameSize;
-  }
+  [[nodiscard]] std::byte* bytes(FrameNumber frame) const { return base_ + std::size_t{raw(frame)} * kFrameSize; }
   [[nodiscard]] std::byte* bytes(Location location) const { return base_ + raw(location) * 16; }
   [[nodiscard]] FrameEntry& entry(FrameNumber frame) const {
     const std::uint32_t n = raw(frame);
@@ -59,6 +63,13 @@ class PageArena {
     return entries[n % kChunkFrames];
   }
   [[nodiscard]] ZspageState& state(FrameNumber frame) const { return states_[raw(frame)]; }
+
+  // Whether the file held a state, which `rebuild` has not taken over yet.
+  [[nodiscard]] bool holds_state() const { return holds_state_; }
+  // Frames from this one on have never been committed.
+  [[nodiscard]] FrameNumber end() const { return FrameNumber{chunks_end_}; }
+  // Recovery: takes the state over; each frame that is not `used` becomes free. False where there is no memory.
+  [[nodiscard]] bool rebuild(const std::function<bool(FrameNumber)>& used);
 
   struct Stats {
     std::uint64_t capacity_frames = 0;   // the whole range
@@ -76,17 +87,25 @@ class PageArena {
   };
   using Batch = std::array<FrameNumber, kReleaseBatch>;
 
+  void map(std::uint64_t bytes);
+  void unmap();
+  void begin_file();
+  [[nodiscard]] bool fill_reserve();
+  [[nodiscard]] bool back(Run run);
   [[nodiscard]] Run claim_run();  // under mutex_; an uncommitted run, or an empty one
   [[nodiscard]] bool commit(Run run);
   void add_free(Run run);         // under mutex_
   void push_free(FrameNumber f);  // under mutex_
   FrameNumber pop_free();         // under mutex_
   void release(Batch& batch);
+  void give_back(Run run);
   [[nodiscard]] bool grow();
 
   Options options_;
   std::byte* base_ = nullptr;
   ZspageState* states_ = nullptr;
+  ArenaHeader* header_ = nullptr;  // of the file, if there is one
+  bool holds_state_ = false;
   std::uint64_t* absent_ = nullptr;  // a bit a frame: inside a committed chunk, but given back
   std::uint32_t capacity_ = 0;       // frames
   std::uint64_t reserve_ = 0;        // frames

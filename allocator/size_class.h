@@ -78,8 +78,8 @@ class SizeClasses {
       const std::size_t size = class_size(i);
       const unsigned frames = zspage_frames(g, size);
       const auto objects = static_cast<std::uint16_t>(frames * kFrameSize / size);
-      const bool merges = i + 1 < kClasses && classes_[merged_[i + 1]].frames == frames &&
-                          classes_[merged_[i + 1]].objects == objects;
+      const bool merges =
+          i + 1 < kClasses && classes_[merged_[i + 1]].frames == frames && classes_[merged_[i + 1]].objects == objects;
       merged_[i] = merges ? merged_[i + 1] : static_cast<std::uint8_t>(i);
       classes_[i] = {static_cast<std::uint16_t>(size), static_cast<std::uint8_t>(frames), objects};
       if (huge_size_ == 0 && frames != 1 && objects != 1) huge_size_ = size - (kHeaderSize - 1);

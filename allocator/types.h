@@ -26,4 +26,12 @@ constexpr auto raw(E e) {
   return static_cast<std::underlying_type_t<E>>(e);
 }
 
+inline constexpr std::uint64_t kUnitsPerFrame = kFrameSize / 16;  // of a location
+
+constexpr FrameNumber frame_of(Location l) { return static_cast<FrameNumber>(raw(l) / kUnitsPerFrame); }
+constexpr std::size_t offset_in_frame(Location l) { return raw(l) % kUnitsPerFrame * 16; }
+constexpr Location location_at(FrameNumber frame, std::size_t offset) {
+  return Location{raw(frame) * kUnitsPerFrame + offset / 16};
+}
+
 }  // namespace uzram

@@ -29,6 +29,9 @@
 
 namespace uzram {
 
+// The owner of a free object.
+inline constexpr Owner kNoOwner{(std::uint64_t{1} << kOwnerBits) - 1};
+
 // The 8 bytes before every object's payload (for an as-is page: in its frame's entry).
 struct ObjectHeader {
   static constexpr unsigned kCheckBits = 24;
@@ -39,10 +42,9 @@ struct ObjectHeader {
   [[nodiscard]] static constexpr ObjectHeader unpack(std::uint64_t word) {
     return {Owner{word >> kCheckBits}, static_cast<std::uint32_t>(word & ((1U << kCheckBits) - 1))};
   }
+  // A free object's header links its zspage's free list with the number of the next free object.
+  [[nodiscard]] static constexpr ObjectHeader free(std::uint32_t next_object) { return {kNoOwner, next_object}; }
 };
-// The owner of a free object; its check field then links the free list.
-inline constexpr Owner kNoOwner{(std::uint64_t{1} << kOwnerBits) - 1};
-
 // Compaction's way to the slots that own objects.
 class OwnerTable {
  public:
@@ -82,14 +84,12 @@ struct PoolStats {
 
 enum class MapMode : std::uint8_t { read_only, read_write, write_only };
 
-class MappedObject;
+class MappedObject;  // allocator/mapped_object.h
 
 class ZsPool {
  public:
   // `arena` outlives the pool. The geometry's chain is 4..16.
   ZsPool(PageArena& arena, const Geometry& geometry);
-  // Every object has been freed.
-  ~ZsPool();
   ZsPool(const ZsPool&) = delete;
   ZsPool& operator=(const ZsPool&) = delete;
 
@@ -107,18 +107,27 @@ class ZsPool {
   // The header of an object of `size` bytes.
   [[nodiscard]] ObjectHeader header(Location object, std::size_t size) const;
 
-  // zs_map_object: the whole object until the returned value is destroyed. At most one at a time in a thread.
+  // zs_map_object: the whole object until the returned value is destroyed. At most one straddling object at a time in
+  // a thread.
   [[nodiscard]] MappedObject map(Location object, MapMode mode);
 
   // Moves objects out of the emptiest zspages into the fullest, class by class, while that frees a zspage;
   // returns the number of frames freed. Runs beside everything else; one call at a time works, others wait.
   std::uint64_t compact(OwnerTable& owners);
 
+  // Recovery. What a zspage would have to be for `object` to be one of `size` bytes in it: its head, if every entry
+  // agrees; for any value whatever, as long as the arena's frames below `end` are mapped.
+  struct Found {
+    FrameNumber head{};
+    ObjectHeader header;
+  };
+  [[nodiscard]] std::optional<Found> probe(Location object, std::size_t size, FrameNumber end) const;
+  // Takes over the zspage, whose live objects are those that `live` holds; the rest of it becomes free.
+  void adopt(FrameNumber head, const std::function<bool(Location)>& live);
+
   // Frames; 0 is none. What is allocated already stays.
   void set_page_limit(std::uint64_t pages) { limit_.store(pages, std::memory_order_relaxed); }
-  void reset_max_pages() {
-    max_pages_.store(pages_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  }
+  void reset_max_pages() { max_pages_.store(pages_.load(std::memory_order_relaxed), std::memory_order_relaxed); }
 
   [[nodiscard]] PoolStats stats() const;
   // The class `index`, which exists.
@@ -187,25 +196,6 @@ class ZsPool {
   std::atomic<std::uint64_t> limit_{0};
   std::atomic<std::uint64_t> pages_compacted_{0};
   std::mutex compaction_;  // held by the one compaction at work; never on the I/O path
-};
-
-// A mapped object: its bytes, contiguous, the whole of its class's payload. What was mapped for writing is in
-// the object when this is destroyed.
-class MappedObject {
- public:
-  MappedObject(MappedObject&& other) noexcept;
-  MappedObject& operator=(MappedObject&&) = delete;
-  ~MappedObject();
-  [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
-
- private:
-  friend class ZsPool;
-  MappedObject(ZsPool& pool, Location object, MapMode mode);
-  ZsPool* pool_;
-  Location object_;
-  MapMode mode_;
-  bool straddles_ = false;
-  std::span<std::byte> bytes_;
 };
 
 }  // namespace uzram

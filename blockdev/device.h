@@ -35,6 +35,15 @@ struct DeviceOptions {
   std::array<std::byte, 16> uuid{};
 };
 
+inline constexpr unsigned kMaxDevices = 255;
+
+// Which of an arena's devices this is: its number is in its objects' headers and its leaves' tags, so that no two
+// devices share one; the sequence gives their order.
+struct DeviceIdentity {
+  std::uint8_t number = 0;
+  std::uint64_t sequence = 0;
+};
+
 // What mm_stat and io_stat are made of; sizes in bytes, the rest in pages or events.
 struct DeviceStats {
   std::uint64_t orig_data_size = 0;
@@ -74,11 +83,16 @@ using StreamPtr = std::unique_ptr<Stream, StreamDeleter>;
 class Device {
  public:
   // Fails with a message where an option is out of its range, or memory for the first frames is missing.
-  // `arena` outlives the device.
-  [[nodiscard]] static Result<std::unique_ptr<Device>> create(PageArena& arena, const DeviceOptions& options);
+  // `arena` outlives the device. No other device of the arena has its number.
+  [[nodiscard]] static Result<std::unique_ptr<Device>> create(PageArena& arena, const DeviceOptions& options,
+                                                              const DeviceIdentity& identity = {});
+  // What is stored in a shared arena stays, for the process that comes next; in a private one it is freed.
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
+
+  // Frees everything, and the device's record; for a device that is removed. Only `stats` may be called after it.
+  void erase();
 
   // Allocates all that reads and writes need, so that they allocate nothing but pool memory.
   [[nodiscard]] StreamPtr make_stream() const;
@@ -110,9 +124,8 @@ class Device {
 
   [[nodiscard]] DeviceStats stats() const;
   [[nodiscard]] const ZsPool& pool() const { return pool_; }
-  [[nodiscard]] const DeviceOptions& options() const {
-    return options_;
-  }  // as at creation, the size in whole pages
+  [[nodiscard]] const DeviceOptions& options() const { return options_; }  // as at creation, the size in whole pages
+  [[nodiscard]] const DeviceIdentity& identity() const { return identity_; }
   [[nodiscard]] std::uint64_t size() const { return options_.size; }
   // Whether a write may be refused although the machine has memory: block status is then withheld (nbd.md
   // C34).
@@ -142,23 +155,29 @@ class Device {
   using Page = std::span<std::byte, kPageSize>;
   using ConstPage = std::span<const std::byte, kPageSize>;
 
-  Device(PageArena& arena, const DeviceOptions& options);
+  friend class Recovery;
+
+  Device(PageArena& arena, const DeviceOptions& options, const DeviceIdentity& identity, FrameNumber record);
+  [[nodiscard]] Owner owner(PageIndex page) const { return Owner{std::uint64_t{identity_.number} << 32 | raw(page)}; }
 
   [[nodiscard]] IoResult read_page(Stream& stream, PageIndex page, Page out);
   [[nodiscard]] bool decode(Stream& stream, PageIndex page, SlotValue value, Page out);
+  [[nodiscard]] bool decode_object(Stream& stream, PageIndex page, SlotValue value, Page out);
   [[nodiscard]] IoResult write_page(Stream& stream, PageIndex page, ConstPage in);
-  [[nodiscard]] IoResult write_part(Stream& stream, PageIndex page, std::size_t at,
-                                    std::span<const std::byte> in);
+  [[nodiscard]] IoResult write_part(Stream& stream, PageIndex page, std::size_t at, std::span<const std::byte> in);
   [[nodiscard]] IoResult zero_part(Stream& stream, ByteOffset offset, std::uint64_t length);
   [[nodiscard]] std::optional<SlotValue> store(Stream& stream, PageIndex page, ConstPage in);
   [[nodiscard]] std::optional<SlotValue> store_object(PageIndex page, std::span<const std::byte> payload,
                                                       unsigned codec);
   void replace(SlotGuard& slot, SlotValue value, Counters& counters);
+  static void account(Counters& counters, SlotValue value, std::int64_t by);
   void free_pages(PageIndex first, PageIndex end);
   [[nodiscard]] std::int64_t sum(Counter counter) const;
   [[nodiscard]] Counters& counters() const;
 
   const DeviceOptions options_;
+  const DeviceIdentity identity_;
+  FrameNumber record_;  // the frame of the device's record; none once it is erased
   PageArena& arena_;
   ZsPool pool_;
   SlotTable table_;

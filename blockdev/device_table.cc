@@ -17,7 +17,9 @@ tl::unexpected<Error> unknown(std::string_view name) {
 
 tl::unexpected<Error> exists(const std::string& name) { return fail(EEXIST, "device '" + name + "' exists already"); }
 
-tl::unexpected<Error> busy(std::string_view name) { return fail(EBUSY, std::string(name) + ": a client has it open"); }
+tl::unexpected<Error> busy(std::string_view name) {
+  return fail(EBUSY, "device '" + std::string(name) + "' is in use by a client");
+}
 
 }  // namespace
 
@@ -37,6 +39,42 @@ const DeviceTable::Entry* DeviceTable::entry(std::string_view name) const {
   return found == entries_.end() ? nullptr : &*found;
 }
 
+void DeviceTable::adopt(std::vector<std::unique_ptr<Device>> devices) {
+  const std::scoped_lock lock(mutex_);
+  for (std::unique_ptr<Device>& device : devices) {
+    numbers_.set(device->identity().number);
+    next_sequence_ = std::max(next_sequence_, device->identity().sequence + 1);
+    entries_.push_back({std::move(device), std::make_shared<std::atomic<int>>(0)});
+  }
+}
+
+// Makes a device of a number of its own, outside the lock: clients of other devices do not wait.
+Result<std::unique_ptr<Device>> DeviceTable::make(DeviceOptions options, std::optional<std::uint64_t> sequence) {
+  DeviceIdentity identity;
+  {
+    const std::scoped_lock lock(mutex_);
+    while (identity.number < kMaxDevices && numbers_.test(identity.number)) ++identity.number;
+    if (identity.number == kMaxDevices) {
+      return fail(ENOSPC, "there are " + std::to_string(kMaxDevices) + " devices already");
+    }
+    numbers_.set(identity.number);
+    identity.sequence = sequence ? *sequence : next_sequence_++;
+  }
+  auto device = Device::create(arena_, options, identity);
+  if (!device) {
+    const std::scoped_lock lock(mutex_);
+    numbers_.reset(identity.number);
+  }
+  return device;
+}
+
+// Frees what the device holds, and only then its number.
+void DeviceTable::erase(Device& device) {
+  device.erase();
+  const std::scoped_lock lock(mutex_);
+  numbers_.reset(device.identity().number);
+}
+
 Result<void> DeviceTable::create(const DeviceOptions& options) {
   if (!valid_name(options.name)) {
     return fail(EINVAL,
@@ -46,38 +84,55 @@ Result<void> DeviceTable::create(const DeviceOptions& options) {
     const std::scoped_lock lock(mutex_);
     if (entry(options.name) != nullptr) return exists(options.name);
   }
-  // Outside the lock: clients of other devices do not wait. The name is looked up again below.
-  auto device = Device::create(arena_, options);
+  auto device = make(options, std::nullopt);
   if (!device) return tl::unexpected(std::move(device.error()));
-  const std::scoped_lock lock(mutex_);
-  if (entry(options.name) != nullptr) return exists(options.name);
-  entries_.push_back({std::move(*device), std::make_shared<std::atomic<int>>(0)});
-  return {};
+  {
+    const std::scoped_lock lock(mutex_);
+    if (entry(options.name) == nullptr) {
+      entries_.push_back({std::move(*device), std::make_shared<std::atomic<int>>(0)});
+      return {};
+    }
+  }
+  erase(**device);  // another one took the name meanwhile
+  return exists(options.name);
 }
 
 Result<void> DeviceTable::remove(std::string_view name) {
-  Entry removed;  // outlives the lock, so that what it stores is freed outside of it
-  const std::scoped_lock lock(mutex_);
-  const Entry* found = name.empty() ? nullptr : entry(name);
-  if (found == nullptr) return unknown(name);
-  if (found->openers->load() != 0) return busy(name);
-  const auto at = entries_.begin() + (found - entries_.data());
-  removed = std::move(*at);
-  entries_.erase(at);
+  Entry removed;
+  {
+    const std::scoped_lock lock(mutex_);
+    const Entry* found = name.empty() ? nullptr : entry(name);
+    if (found == nullptr) return unknown(name);
+    if (found->openers->load() != 0) return busy(name);
+    const auto at = entries_.begin() + (found - entries_.data());
+    removed = std::move(*at);
+    entries_.erase(at);
+  }
+  erase(*removed.device);
   return {};
 }
 
 Result<void> DeviceTable::reset(std::string_view name) {
-  std::shared_ptr<Device> old;  // outlives the lock, as above
-  const std::scoped_lock lock(mutex_);
-  const Entry* found = name.empty() ? nullptr : entry(name);
-  if (found == nullptr) return unknown(name);
-  if (found->openers->load() != 0) return busy(name);
-  DeviceOptions options = found->device->options();
+  auto old = name.empty() ? Result<std::shared_ptr<Device>>(unknown(name)) : find(name);
+  if (!old) return tl::unexpected(std::move(old.error()));
+  DeviceOptions options = (*old)->options();
   options.uuid = {};  // the contents are others
-  auto fresh = Device::create(arena_, options);
+  auto fresh = make(options, (*old)->identity().sequence);
   if (!fresh) return tl::unexpected(std::move(fresh.error()));
-  old = std::exchange(entries_[static_cast<std::size_t>(found - entries_.data())].device, std::move(*fresh));
+  std::shared_ptr<Device> unwanted = std::move(*fresh);
+  Result<void> result = exchange(*old, unwanted);
+  erase(*unwanted);
+  return result;
+}
+
+// Puts `other` in the place of `device`, and `device` into `other`, if nobody has it open and it is still there.
+Result<void> DeviceTable::exchange(const std::shared_ptr<Device>& device, std::shared_ptr<Device>& other) {
+  const std::string& name = device->options().name;
+  const std::scoped_lock lock(mutex_);
+  const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.device == device; });
+  if (found == entries_.end()) return unknown(name);
+  if (found->openers->load() != 0) return busy(name);
+  std::swap(found->device, other);
   return {};
 }
 

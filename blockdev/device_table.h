@@ -5,9 +5,11 @@
 // Threads: everything may be called from any thread.
 
 #include <atomic>
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,8 +40,11 @@ class DeviceTable {
   // `arena` outlives the table.
   explicit DeviceTable(PageArena& arena) : arena_(arena) {}
 
-  // EEXIST where the name is taken, EINVAL for a name that is empty, longer than 255 bytes or holds anything
-  // but letters, digits, '.', '_' and '-'; else what Device::create says.
+  // Takes over the devices of an earlier process, in their order; before anything is created.
+  void adopt(std::vector<std::unique_ptr<Device>> devices);
+
+  // ENOSPC where there are kMaxDevices already. EEXIST where the name is taken, EINVAL for a name that is empty, longer
+  // than 255 bytes or holds anything but letters, digits, '.', '_' and '-'; else what Device::create says.
   [[nodiscard]] Result<void> create(const DeviceOptions& options);
 
   // ENODEV for an unknown name, EBUSY while a client has it open.
@@ -67,8 +72,13 @@ class DeviceTable {
   };
   PageArena& arena_;
   mutable std::mutex mutex_;
-  std::vector<Entry> entries_;  // guarded by mutex_
+  std::vector<Entry> entries_;        // guarded by mutex_
+  std::bitset<kMaxDevices> numbers_;  // guarded by mutex_; of devices that exist, or are being made or erased
+  std::uint64_t next_sequence_ = 0;   // guarded by mutex_
 
+  [[nodiscard]] Result<std::unique_ptr<Device>> make(DeviceOptions options, std::optional<std::uint64_t> sequence);
+  void erase(Device& device);
+  [[nodiscard]] Result<void> exchange(const std::shared_ptr<Device>& device, std::shared_ptr<Device>& other);
   [[nodiscard]] const Entry* entry(std::string_view name) const;  // under mutex_
 };
 

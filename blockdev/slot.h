@@ -8,11 +8,13 @@
 //   59-57  kind
 //   56-53  codec             0: as it is; 15: one word, repeated; else an entry of the device's codec table
 //   52-41  length - 1        of the object's payload, bytes
-//   40-38  age               not set by anything yet
+//   40     parity            of the other 62 bits below the lock: one flipped bit anywhere is seen
+//   39-38  age               not set by anything yet
 //   37-0   location          of the object, in units of 16 bytes
-// A same-filled page: bit 56 set: bits 31-0 are a word of 32 bits, repeated; clear: bits 51-0 are a word of
-// 64 bits with its sign.
+// An empty slot is all zeroes. A same-filled page: bit 56 set: bits 31-0 are a word of 32 bits, repeated; clear: bits
+// 51-0 are a word of 64 bits with its sign.
 
+#include <bit>
 #include <cstdint>
 #include <optional>
 
@@ -20,7 +22,12 @@
 
 namespace uzram {
 
-enum class SlotKind : std::uint8_t { empty = 0, same = 1, object = 2 };
+enum class SlotKind : std::uint8_t {
+  empty = 0,
+  same = 1,
+  object = 2,
+  damaged = 7,  // recovery found something here that cannot be right: reads fail until the page is written anew
+};
 
 inline constexpr unsigned kCodecAsIs = 0;
 inline constexpr unsigned kCodecFirst = 1;  // the first entry of the codec table
@@ -35,25 +42,35 @@ class [[nodiscard]] SlotValue {
   constexpr explicit SlotValue(std::uint64_t word) : word_(word & ~kLock) {}
 
   static constexpr SlotValue object(Location location, std::size_t length, unsigned codec) {
-    return SlotValue(kind_bits(SlotKind::object) | std::uint64_t{codec} << kCodecShift |
-                     (length - 1) << kLengthShift | raw(location) |
-                     (codec == kCodecAsIs ? kIncompressible : 0));
+    return sealed(kind_bits(SlotKind::object) | std::uint64_t{codec} << kCodecShift | (length - 1) << kLengthShift |
+                  raw(location) | (codec == kCodecAsIs ? kIncompressible : 0));
   }
+  static constexpr SlotValue damaged() { return sealed(kind_bits(SlotKind::damaged)); }
 
   // The slot of a page that repeats `word`, if the word fits.
   static constexpr std::optional<SlotValue> same(std::uint64_t word) {
     if ((word >> 32) == (word & 0xffffffff)) {
-      return SlotValue(kind_bits(SlotKind::same) | kSame32 | (word & 0xffffffff));
+      return sealed(kind_bits(SlotKind::same) | kSame32 | (word & 0xffffffff));
     }
     constexpr unsigned kUnused = 64 - kSameBits;
-    if (static_cast<std::uint64_t>(static_cast<std::int64_t>(word << kUnused) >> kUnused) != word)
-      return std::nullopt;
-    return SlotValue(kind_bits(SlotKind::same) | (word & ((std::uint64_t{1} << kSameBits) - 1)));
+    if (static_cast<std::uint64_t>(static_cast<std::int64_t>(word << kUnused) >> kUnused) != word) return std::nullopt;
+    // The parity bit lies among the value's: it takes the place of bit 40, which moves to bit 55.
+    const std::uint64_t bits = word & ((std::uint64_t{1} << kSameBits) - 1);
+    const std::uint64_t moved = (bits >> kParityShift & 1) << kMovedShift;
+    return sealed(kind_bits(SlotKind::same) | (bits & ~kParity) | moved);
   }
 
   [[nodiscard]] constexpr std::uint64_t word() const { return word_; }
   [[nodiscard]] constexpr SlotKind kind() const { return static_cast<SlotKind>(word_ >> kKindShift & 7); }
+  // False where a bit of the slot has flipped.
+  [[nodiscard]] constexpr bool intact() const { return std::popcount(word_) % 2 == 0; }
   [[nodiscard]] constexpr bool is_empty() const { return kind() == SlotKind::empty; }
+
+  // A page kept as it is; one that repeats a word, in the slot or in an object of 8 bytes.
+  [[nodiscard]] constexpr bool is_huge() const { return kind() == SlotKind::object && codec() == kCodecAsIs; }
+  [[nodiscard]] constexpr bool is_same_filled() const {
+    return kind() == SlotKind::same || (kind() == SlotKind::object && codec() == kCodecPattern);
+  }
 
   // Of an object:
   [[nodiscard]] constexpr Location location() const {
@@ -62,14 +79,15 @@ class [[nodiscard]] SlotValue {
   [[nodiscard]] constexpr std::size_t length() const { return (word_ >> kLengthShift & 0xfff) + 1; }
   [[nodiscard]] constexpr unsigned codec() const { return static_cast<unsigned>(word_ >> kCodecShift & 0xf); }
   [[nodiscard]] constexpr SlotValue moved_to(Location location) const {
-    return SlotValue((word_ & ~((std::uint64_t{1} << kLocationBits) - 1)) | raw(location));
+    return sealed((word_ & ~((std::uint64_t{1} << kLocationBits) - 1) & ~kParity) | raw(location));
   }
 
   // Of a same-filled page:
   [[nodiscard]] constexpr std::uint64_t same_word() const {
     if ((word_ & kSame32) != 0) return (word_ & 0xffffffff) | word_ << 32;
     constexpr unsigned kUnused = 64 - kSameBits;
-    return static_cast<std::uint64_t>(static_cast<std::int64_t>(word_ << kUnused) >> kUnused);
+    const std::uint64_t bits = (word_ & ~kParity) | (word_ >> kMovedShift & 1) << kParityShift;
+    return static_cast<std::uint64_t>(static_cast<std::int64_t>(bits << kUnused) >> kUnused);
   }
 
  private:
@@ -79,6 +97,13 @@ class [[nodiscard]] SlotValue {
   static constexpr unsigned kSameBits = 52;
   static constexpr std::uint64_t kSame32 = std::uint64_t{1} << 56;
   static constexpr std::uint64_t kIncompressible = std::uint64_t{1} << 60;
+  static constexpr unsigned kParityShift = 40;
+  static constexpr std::uint64_t kParity = std::uint64_t{1} << kParityShift;
+  static constexpr unsigned kMovedShift = 55;
+
+  static constexpr SlotValue sealed(std::uint64_t word) {
+    return SlotValue(word | std::uint64_t{std::popcount(word) % 2 != 0} << kParityShift);
+  }
   static constexpr std::uint64_t kind_bits(SlotKind kind) { return std::uint64_t{raw(kind)} << kKindShift; }
 
   std::uint64_t word_ = 0;

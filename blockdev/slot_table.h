@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "allocator/page_arena.h"
 #include "allocator/spin_lock.h"
@@ -21,6 +22,26 @@
 namespace uzram {
 
 using Slot = std::atomic<std::uint64_t>;
+
+// What a leaf's entry says of it: the truth about the tree, whose nodes are only an index.
+struct LeafTag {
+  std::uint8_t device = 0;
+  std::uint64_t index = 0;  // the leaf's first page / kLeafSlots
+
+  [[nodiscard]] std::uint64_t packed() const {
+    const std::uint64_t word = std::uint64_t{device} << 32 | index;
+    return word | check(word) << 40;
+  }
+  // Nothing where the tag is damaged.
+  [[nodiscard]] static std::optional<LeafTag> unpack(std::uint64_t packed) {
+    const std::uint64_t word = packed & ((std::uint64_t{1} << 40) - 1);
+    if (packed >> 40 != check(word)) return std::nullopt;
+    return LeafTag{static_cast<std::uint8_t>(word >> 32), word & 0xffffffff};
+  }
+
+ private:
+  static std::uint64_t check(std::uint64_t word) { return (word + 1) * 0x9e3779b97f4a7c15 >> 40; }
+};
 
 // A locked slot.
 class SlotGuard {
@@ -65,13 +86,11 @@ class SlotGuard {
 
 class SlotTable {
  public:
-  static constexpr std::uint64_t kLeafSlots =
-      kFrameSize / sizeof(Slot);  // a leaf: 512 pages, 2 MiB of the device
+  static constexpr std::uint64_t kLeafSlots = kFrameSize / sizeof(Slot);  // a leaf: 512 pages, 2 MiB of the device
 
-  // `arena` outlives the table. Takes no memory yet.
-  SlotTable(PageArena& arena, std::uint64_t pages) : arena_(arena), pages_(pages) {}
-  // Gives the frames back; what the slots hold has been freed.
-  ~SlotTable();
+  // `arena` outlives the table. Takes no memory yet. `device` is its device's number: leaves are tagged with it.
+  SlotTable(PageArena& arena, std::uint64_t pages, std::uint8_t device)
+      : arena_(arena), pages_(pages), device_(device) {}
   SlotTable(const SlotTable&) = delete;
   SlotTable& operator=(const SlotTable&) = delete;
 
@@ -93,6 +112,13 @@ class SlotTable {
   // The first page at or after `page` whose leaf exists, at most `end`.
   [[nodiscard]] PageIndex next_present(PageIndex page, PageIndex end) const;
 
+  // Gives the frames back; what the slots hold has been freed. No other thread is at work.
+  void clear();
+
+  // Recovery: hangs a leaf of an earlier process into the tree. False where there is no memory for the nodes.
+  [[nodiscard]] bool adopt(std::uint64_t leaf_index, FrameNumber leaf);
+  [[nodiscard]] Slot* slots(FrameNumber leaf) const { return reinterpret_cast<Slot*>(arena_.bytes(leaf)); }
+
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
   [[nodiscard]] std::uint64_t frames() const { return frames_.load(std::memory_order_relaxed); }
 
@@ -104,16 +130,15 @@ class SlotTable {
   static constexpr std::uint64_t kNodeMask = kFrameSize / sizeof(Link) - 1;
   static constexpr std::size_t kRootLinks = (kMaxDeviceBytes / kPageSize) >> kShifts[0];
 
-  [[nodiscard]] static FrameNumber load(const Link& link) {
-    return FrameNumber{link.load(std::memory_order_acquire)};
-  }
+  [[nodiscard]] static FrameNumber load(const Link& link) { return FrameNumber{link.load(std::memory_order_acquire)}; }
   [[nodiscard]] Link* links(FrameNumber node) const { return reinterpret_cast<Link*>(arena_.bytes(node)); }
-  [[nodiscard]] Slot* slots(FrameNumber leaf) const { return reinterpret_cast<Slot*>(arena_.bytes(leaf)); }
-  [[nodiscard]] FrameNumber find_or_make_child(Link& link, FrameKind kind);
+  [[nodiscard]] Link* find_or_make_leaf_link(std::uint64_t leaf_index);
+  [[nodiscard]] FrameNumber find_or_make_child(Link& link, FrameKind kind, std::uint64_t tag);
   void free_below(Link& link, unsigned level);
 
   PageArena& arena_;
   const std::uint64_t pages_;
+  const std::uint8_t device_;
   std::atomic<std::uint64_t> frames_{0};
   Link root_[kRootLinks] = {};
 };

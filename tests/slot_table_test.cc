@@ -44,7 +44,7 @@ TEST(SlotValue, KeepsTheWordsThatFit) {
 
 TEST(SlotTable, IsEmptyUntilASlotIsMade) {
   PageArena arena({});
-  const SlotTable table(arena, std::uint64_t{1} << 32);
+  const SlotTable table(arena, std::uint64_t{1} << 32, 0);
   EXPECT_EQ(table.find(PageIndex{0}), nullptr);
   EXPECT_EQ(table.find(PageIndex{(std::uint64_t{1} << 32) - 1}), nullptr);
   EXPECT_EQ(table.next_present(PageIndex{0}, PageIndex{std::uint64_t{1} << 32}), PageIndex{std::uint64_t{1} << 32});
@@ -53,7 +53,7 @@ TEST(SlotTable, IsEmptyUntilASlotIsMade) {
 
 TEST(SlotTable, EverySlotIsItsOwn) {
   PageArena arena({});
-  SlotTable table(arena, std::uint64_t{1} << 32);
+  SlotTable table(arena, std::uint64_t{1} << 32, 0);
   std::vector<std::uint64_t> pages;
   for (unsigned bit = 0; bit < 32; ++bit) pages.push_back(std::uint64_t{1} << bit);
   pages.push_back((std::uint64_t{1} << 32) - 1);
@@ -65,7 +65,7 @@ TEST(SlotTable, EverySlotIsItsOwn) {
 
 TEST(SlotTable, SkipsAbsentSubtrees) {
   PageArena arena({});
-  SlotTable table(arena, std::uint64_t{1} << 32);
+  SlotTable table(arena, std::uint64_t{1} << 32, 0);
   const PageIndex end{std::uint64_t{1} << 32};
   ASSERT_NE(table.find_or_make(PageIndex{1000}), nullptr);
   ASSERT_NE(table.find_or_make(PageIndex{std::uint64_t{3} << 30}), nullptr);
@@ -80,10 +80,12 @@ TEST(SlotTable, ThereIsNoSlotWithoutMemory) {
   std::vector<FrameNumber> all(arena.stats().free_frames - 3);
   ASSERT_TRUE(arena.allocate(all));
   {
-    SlotTable table(arena, 1 << 20);
+    SlotTable table(arena, 1 << 20, 0);
     EXPECT_NE(table.find_or_make(PageIndex{0}), nullptr) << "two nodes and a leaf";
     EXPECT_EQ(table.find_or_make(PageIndex{512}), nullptr);
     EXPECT_EQ(table.frames(), 3U);
+    table.clear();
+    EXPECT_EQ(table.frames(), 0U);
   }
   EXPECT_EQ(arena.stats().free_frames, 3U) << "the table gives back what it took";
   arena.free(all);
@@ -92,7 +94,7 @@ TEST(SlotTable, ThereIsNoSlotWithoutMemory) {
 TEST(SlotTable, ThreadsThatMakeOneSlotGetOneSlot) {
   PageArena arena({});
   for (unsigned round = 0; round < 50; ++round) {
-    SlotTable table(arena, 1 << 20);
+    SlotTable table(arena, 1 << 20, 0);
     std::vector<Slot*> made(3);
     std::vector<std::thread> threads;
     for (Slot*& slot : made) threads.emplace_back([&] { slot = table.find_or_make(PageIndex{777}); });

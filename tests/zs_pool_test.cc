@@ -1,3 +1,4 @@
+#include "allocator/mapped_object.h"
 #include "allocator/zs_pool.h"
 
 #include <gtest/gtest.h>

@@ -1,0 +1,170 @@
+// The data path of a Device: one 4 KiB write and one 4 KiB read, from bytes to slots and back.
+
+#include <algorithm>
+#include <cstring>
+
+#include "allocator/ensure.h"
+#include "blockdev/device.h"
+#include "blockdev/object_check.h"
+#include "blockdev/same_filled.h"
+#include "blockdev/stream.h"
+
+namespace uzram {
+namespace {
+
+PageIndex page_of(std::uint64_t offset) { return PageIndex{offset / kPageSize}; }
+
+void add(std::atomic<std::int64_t>& counter, std::int64_t n) { counter.fetch_add(n, std::memory_order_relaxed); }
+
+// Calls `whole(page, at)` for each page that lies in the range whole and `part(page, at, in_page, bytes)` for
+// the others, in ascending order, where `at` is the position in the range; ends at the first failure.
+template <class Whole, class Part>
+IoResult for_each_page(ByteOffset offset, std::uint64_t length, Whole whole, Part part) {
+  for (std::uint64_t at = 0; at < length;) {
+    const std::uint64_t position = raw(offset) + at;
+    const std::size_t in_page = position % kPageSize;
+    const std::uint64_t bytes = std::min<std::uint64_t>(kPageSize - in_page, length - at);
+    const IoResult result =
+        bytes == kPageSize ? whole(page_of(position), at) : part(page_of(position), at, in_page, bytes);
+    if (!result) return result;
+    at += bytes;
+  }
+  return {};
+}
+
+}  // namespace
+
+IoResult Device::read(Stream& stream, ByteOffset offset, std::span<std::byte> out) {
+  ensure(raw(offset) <= size() && out.size() <= size() - raw(offset), "a read lies inside the device");
+  const auto whole = [&](PageIndex page, std::uint64_t at) {
+    return read_page(stream, page, Page(out.data() + at, kPageSize));
+  };
+  const auto part = [&](PageIndex page, std::uint64_t at, std::size_t in_page, std::size_t bytes) {
+    IoResult result = read_page(stream, page, stream.page);
+    if (result) std::memcpy(out.data() + at, stream.page.data() + in_page, bytes);
+    return result;
+  };
+  IoResult result = for_each_page(offset, out.size(), whole, part);
+  if (!result) add(counters_[stream.worker()].failed_reads, 1);
+  return result;
+}
+
+IoResult Device::read_page(Stream& stream, PageIndex page, Page out) {
+  Slot* const slot = table_.find(page);
+  if (slot == nullptr) {
+    fill_page(out, 0);
+    return {};
+  }
+  const SlotGuard guard(*slot);
+  if (!decode(stream, page, guard.value(), out)) return tl::unexpected(IoError::io);
+  return {};
+}
+
+// Puts the page into `out`; false where what is stored is damaged. Under the slot's lock, or the object might
+// move.
+bool Device::decode(Stream& stream, PageIndex page, SlotValue value, Page out) {
+  bool decoded = value.intact() && value.kind() != SlotKind::damaged;
+  if (decoded && value.kind() == SlotKind::object) {
+    decoded = decode_object(stream, page, value, out);
+  } else if (decoded) {
+    fill_page(out, value.is_empty() ? 0 : value.same_word());
+  }
+  if (!decoded) add(counters_[stream.worker()].check_failures, 1);
+  return decoded;
+}
+
+bool Device::decode_object(Stream& stream, PageIndex page, SlotValue value, Page out) {
+  const auto payload = pool_.read(value.location(), value.length(), stream.gathered);
+  const ObjectHeader header = pool_.header(value.location(), value.length());
+  if (header.owner != owner(page)) return false;
+  if (options_.check && header.check != object_check(payload, value.codec())) return false;
+  if (value.codec() == kCodecAsIs) {
+    if (payload.size() != kPageSize) return false;
+    std::memcpy(out.data(), payload.data(), kPageSize);
+    return true;
+  }
+  if (value.codec() == kCodecPattern) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, payload.data(), std::min(sizeof word, payload.size()));
+    fill_page(out, word);
+    return true;
+  }
+  return stream.compressor->decompress(payload, out);
+}
+
+IoResult Device::write(Stream& stream, ByteOffset offset, std::span<const std::byte> in) {
+  ensure(raw(offset) <= size() && in.size() <= size() - raw(offset), "a write lies inside the device");
+  const auto whole = [&](PageIndex page, std::uint64_t at) {
+    return write_page(stream, page, ConstPage(in.data() + at, kPageSize));
+  };
+  const auto part = [&](PageIndex page, std::uint64_t at, std::size_t in_page, std::size_t bytes) {
+    return write_part(stream, page, in_page, in.subspan(at, bytes));
+  };
+  IoResult result = for_each_page(offset, in.size(), whole, part);
+  if (!result) add(counters_[stream.worker()].failed_writes, 1);
+  return result;
+}
+
+// Stores first, exchanges then, frees last: a write that fails leaves the old page.
+IoResult Device::write_page(Stream& stream, PageIndex page, ConstPage in) {
+  Slot* const slot = table_.find_or_make(page);
+  if (slot == nullptr) return tl::unexpected(IoError::no_space);
+  const auto value = store(stream, page, in);
+  if (!value) return tl::unexpected(IoError::no_space);
+  SlotGuard guard(*slot);
+  replace(guard, *value, counters_[stream.worker()]);
+  return {};
+}
+
+// Reads, patches and writes back under the slot's lock, so that two writers of one page's parts both survive.
+IoResult Device::write_part(Stream& stream, PageIndex page, std::size_t at, std::span<const std::byte> in) {
+  Slot* const slot = table_.find_or_make(page);
+  if (slot == nullptr) return tl::unexpected(IoError::no_space);
+  SlotGuard guard(*slot);
+  if (!decode(stream, page, guard.value(), stream.page)) return tl::unexpected(IoError::io);
+  std::memcpy(stream.page.data() + at, in.data(), in.size());
+  const auto value = store(stream, page, stream.page);
+  if (!value) return tl::unexpected(IoError::no_space);
+  replace(guard, *value, counters_[stream.worker()]);
+  return {};
+}
+
+// Keeps the page's bytes and returns the slot that will say so; nothing where there is no room.
+std::optional<SlotValue> Device::store(Stream& stream, PageIndex page, ConstPage in) {
+  if (const auto word = same_filled_word(in)) {
+    if (const auto value = SlotValue::same(*word)) return value;
+    return store_object(page, in.first<sizeof *word>(), kCodecPattern);
+  }
+  const std::size_t most = pool_.classes().huge_class_size() - 1;
+  const std::size_t length = stream.compressor->compress(in, std::span(stream.compressed).first(most));
+  if (length != 0) return store_object(page, std::span(stream.compressed).first(length), kCodecFirst);
+  return store_object(page, in, kCodecAsIs);
+}
+
+std::optional<SlotValue> Device::store_object(PageIndex page, std::span<const std::byte> payload, unsigned codec) {
+  const std::uint32_t check = options_.check ? object_check(payload, codec) : 0;
+  const auto location = pool_.malloc(payload.size(), {owner(page), check});
+  if (!location) return std::nullopt;
+  pool_.write(*location, payload);
+  return SlotValue::object(*location, payload.size(), codec);
+}
+
+// Exchanges the slot's value and frees what came out.
+void Device::replace(SlotGuard& slot, SlotValue value, Counters& counters) {
+  const SlotValue old = slot.exchange(value);
+  account(counters, old, -1);
+  account(counters, value, +1);
+  if (value.is_huge()) add(counters.huge_pages_since, 1);
+  if (old.kind() == SlotKind::object) pool_.free(old.location());
+}
+
+void Device::account(Counters& counters, SlotValue value, std::int64_t by) {
+  if (value.is_empty()) return;
+  add(counters.pages, by);
+  if (value.is_same_filled()) add(counters.same_pages, by);
+  if (value.kind() != SlotKind::object) return;
+  add(counters.compr_data_size, by * static_cast<std::int64_t>(value.length()));
+  if (value.is_huge()) add(counters.huge_pages, by);
+}
+
+}  // namespace uzram

@@ -1,0 +1,46 @@
+#pragma once
+// What a frame says of a device, for the process that comes after this one: everything that was fixed at creation, and
+// the limit. The device exists while its frame has FrameKind::device: published last, taken back first.
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "allocator/page_arena.h"
+#include "blockdev/device.h"
+
+namespace uzram {
+
+struct DeviceRecord {
+  static constexpr std::uint32_t kVersion = 1;
+
+  std::uint32_t version = kVersion;
+  std::uint32_t number = 0;
+  std::uint64_t sequence = 0;
+  std::uint64_t size = 0;  // bytes
+  std::int32_t level = 0;
+  Algorithm algorithm{};
+  ChainRule rule{};
+  std::uint8_t check = 0;
+  std::uint8_t chain = 0;
+  std::uint32_t threshold_numerator = 0;
+  std::uint32_t threshold_denominator = 0;
+  std::array<std::byte, 16> uuid{};
+  std::array<char, 256> name{};  // ends with a zero
+  std::uint64_t checksum = 0;    // xxh3 of all above
+  std::atomic<std::uint64_t> mem_limit{0};
+};
+static_assert(sizeof(DeviceRecord) <= kFrameSize);
+
+// Fills the frame; the caller publishes it.
+void write_record(std::byte* frame, const DeviceOptions& options, const DeviceIdentity& identity);
+
+// What the frame says, or nothing where it is damaged or of another version.
+struct RecordedDevice {
+  DeviceOptions options;
+  DeviceIdentity identity;
+};
+[[nodiscard]] std::optional<RecordedDevice> read_record(const std::byte* frame);
+
+}  // namespace uzram
