@@ -32,7 +32,7 @@ inside getent passwd uzram || fail "there is no user for the daemon"
 # shellcheck disable=SC2016  # the shell inside expands it
 inside uzramd --size 64M --run 'nbdinfo "$uri" && uzramctl --control "$control" list'
 inside setpriv --reuid uzram --regid uzram --clear-groups env RUNTIME_DIRECTORY=/run uzramd --config /etc/uzram/uzramd.conf \
-  --unix /tmp/uzram-test.sock --control /tmp/uzram-test.control --run true
+  --unix /var/tmp/uzram-test.sock --control /var/tmp/uzram-test.control --run true
 # shellcheck disable=SC2016
 completions=$(inside bash -c '. /usr/share/bash-completion/completions/uzramctl
   COMP_WORDS=(uzramctl at) COMP_CWORD=1; _uzramctl uzramctl at uzramctl; echo "${COMPREPLY[@]}"')
