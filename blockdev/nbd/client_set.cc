@@ -16,7 +16,8 @@ ClientSet::ClientSet(DeviceTable& devices, const ServerOptions& options, int sto
     : devices_(devices), options_(options), stop_fd_(stop_fd), ended_fd_(ended_fd) {}
 
 void ClientSet::admit(Fd socket) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  bound_threads(lock);
   if (!make_place()) return log("a client was refused: too many connections");
   Client& client = clients_.emplace_back(Client{.set = *this, .connection = Connection(std::move(socket), stop_fd_)});
   if (client.thread.start(&ClientSet::run, &client)) return;
@@ -24,15 +25,28 @@ void ClientSet::admit(Fd socket) {
   log("a client was refused: no thread for it");
 }
 
-// Idle handshakes do not keep others out: the oldest of them goes. Threads that are on their way out are bounded too.
+// In a flood, connections come faster than those that were evicted for them end. At twice the limit at least half are
+// on their way out, and nobody is let in before one of them is.
+void ClientSet::bound_threads(std::unique_lock<std::mutex>& lock) {
+  const auto any_ended = [this] {
+    return std::any_of(clients_.begin(), clients_.end(), [](const Client& c) { return c.phase == Phase::ended; });
+  };
+  while (clients_.size() >= 2 * std::size_t{options_.max_connections}) {
+    ended_.wait(lock, any_ended);
+    lock.unlock();
+    reap();
+    lock.lock();
+  }
+}
+
+// Idle handshakes do not keep others out: the oldest of them goes.
 bool ClientSet::make_place() {
   const auto counts = [](const Client& client) { return client.phase != Phase::ended && !client.evicted; };
-  const auto count = std::count_if(clients_.begin(), clients_.end(), counts);
-  if (count < options_.max_connections) return clients_.size() < 2 * std::size_t{options_.max_connections};
+  if (std::count_if(clients_.begin(), clients_.end(), counts) < options_.max_connections) return true;
   const auto oldest = std::find_if(clients_.begin(), clients_.end(), [&](const Client& client) {
     return counts(client) && client.phase == Phase::handshake;
   });
-  if (oldest == clients_.end() || clients_.size() >= 2 * std::size_t{options_.max_connections}) return false;
+  if (oldest == clients_.end()) return false;
   oldest->evicted = true;
   oldest->connection.interrupt(Connection::Interrupt::everything);
   return true;

@@ -61,6 +61,7 @@ class ClientSet {
   void enter_transmission(Client& client, const Device& device);
   template <class Which>
   void end_all(std::unique_lock<std::mutex>& lock, Which which, std::chrono::seconds patience);
+  void bound_threads(std::unique_lock<std::mutex>& lock);
   [[nodiscard]] bool make_place();  // under mutex_
   void log(std::string_view line) const;
 
