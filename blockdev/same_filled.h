@@ -30,8 +30,7 @@ inline void fill_page(std::span<std::byte, kPageSize> page, std::uint64_t word) 
     std::memset(page.data(), 0, kPageSize);
     return;
   }
-  for (std::size_t at = 0; at < kPageSize; at += sizeof word)
-    std::memcpy(page.data() + at, &word, sizeof word);
+  for (std::size_t at = 0; at < kPageSize; at += sizeof word) std::memcpy(page.data() + at, &word, sizeof word);
 }
 
 }  // namespace uzram
