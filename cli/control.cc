@@ -23,6 +23,7 @@ using httplib::Response;
 constexpr std::size_t kThreads = 2;
 constexpr std::size_t kMaxBody = 64 * 1024;
 constexpr std::size_t kMaxTarget = 1024;
+constexpr std::size_t kMaxPath = 400;         // unescaped; std::regex takes stack for each character of it
 constexpr std::chrono::seconds kPatience{2};  // with a client that does not read or write
 constexpr const char* kText = "text/plain";
 constexpr const char* kJson = "application/json";
@@ -66,7 +67,7 @@ void refuse(Response& response, const Error& error) { refuse(response, status_of
 // Without a stated length httplib reads a body of any size into memory.
 bool refuse_unbounded(const Request& request, Response& response) {
   const bool has_body = request.method == "PUT" || request.method == "POST" || request.method == "DELETE";
-  if (request.target.size() > kMaxTarget) {
+  if (request.target.size() > kMaxTarget || request.path.size() > kMaxPath) {
     refuse(response, 414, "the request's path is too long");
   } else if (request.has_header("Transfer-Encoding") ||
              (has_body && request.method != "DELETE" && !request.has_header("Content-Length"))) {

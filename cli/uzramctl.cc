@@ -333,8 +333,10 @@ int run(int argc, char** argv) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
     const auto rest = app.remaining();
-    const bool unknown_verb = app.get_subcommands().empty() && !rest.empty();
-    return failed(2, unknown_verb ? "there is no verb '" + rest.front() + "'; --help lists them" : e.what());
+    if (!app.get_subcommands().empty()) return failed(2, e.what());
+    if (rest.empty()) return failed(2, "a verb is missing; --help lists them");
+    return failed(2, "there is no " + std::string(rest.front().starts_with('-') ? "option" : "verb") + " '" +
+                         rest.front() + "'; --help lists them");
   }
   return run_action(session);
 }

@@ -64,7 +64,8 @@ refused 1 "$work/none/below" env RUNTIME_DIRECTORY="$work/none/below" "$UZRAM_BI
 
 # Words of uzramctl.
 c() { refused "$1" "$2" "$UZRAM_BIN/uzramctl" --control "$work/control.sock" "${@:3}"; }
-c 2 "uzramctl:"
+c 2 "a verb is missing"
+c 2 "there is no option '--frob'" --frob
 c 2 "there is no verb 'frob'" frob
 c 2 "--frob" --frob list
 c 2 "no column 'FROB'" list --output NAME,FROB

@@ -95,6 +95,33 @@ for line in open(sys.argv[1]).read().splitlines()[:-1]:
 assert len(seen) > 15
 PYTHON
 
+# What takes long is told to a person who watches, and to nobody else.
+python3 - "$UZRAM_BIN/uzramctl" "$work/slow.sock" <<'PYTHON'
+import os, pty, socket, subprocess, sys, threading, time
+tool, path = sys.argv[1:]
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+
+def answer():
+    while True:
+        client, _ = server.accept()
+        client.recv(4096)
+        time.sleep(2.5)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n1024\n")
+        client.close()
+
+threading.Thread(target=answer, daemon=True).start()
+command = [tool, "--control", path, "show", "zram0", "disksize"]
+quiet = subprocess.run(command, capture_output=True)
+assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, b"1024\n", b""), quiet
+terminal, side = pty.openpty()
+watched = subprocess.run(command, stdout=subprocess.PIPE, stderr=side)
+shown = os.read(terminal, 4096)
+assert watched.stdout == b"1024\n" and b"waiting for the daemon: 1 s" in shown, (watched, shown)
+assert shown.endswith(b"\r\x1b[K"), shown
+PYTHON
+
 "$UZRAM_BIN/uzramd" --help | grep -q -- '--size SIZE'
 "$UZRAM_BIN/uzramctl" --help | grep -q estimate
 "$UZRAM_BIN/uzramctl" list --help | grep -q COMP-RATIO
