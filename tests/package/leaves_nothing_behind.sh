@@ -24,7 +24,7 @@ files >/run/before
 inside dpkg -i /run/uzram.deb
 for file in /usr/bin/uzramd /usr/bin/uzramctl /usr/lib/systemd/system/uzramd.service \
   /usr/lib/systemd/system/uzram-swap@.service /usr/lib/systemd/system/uzram-mount@.service /etc/uzram/uzramd.conf \
-  /usr/share/man/man8/uzramd.8.gz /usr/share/man/man8/uzramctl.8.gz /usr/share/bash-completion/completions/uzramctl; do
+  /usr/share/man/man8/uzramd.8 /usr/share/man/man8/uzramctl.8 /usr/share/bash-completion/completions/uzramctl; do
   inside dpkg -S "${file#/usr/share/man/}" >/dev/null || fail "$file is not in the package"
 done
 inside getent passwd uzram || fail "there is no user for the daemon"
