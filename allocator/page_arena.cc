@@ -46,6 +46,10 @@ bool populate(void* from, std::size_t bytes) {
 }  // namespace
 
 PageArena::PageArena(const Options& options) : options_(options) {
+  // Populating more than there is would end in the machine's OOM killer, not in an error.
+  if (options.reserve > machine_memory()) {
+    throw std::system_error(ENOMEM, std::generic_category(), "the reserve is larger than the machine's memory");
+  }
   const auto chunks = options.fd >= 0 ? read_chunks(options.fd, kChunkFrames) : std::nullopt;
   const std::uint64_t least = std::max(options.reserve, std::uint64_t{chunks.value_or(0)} * kChunkBytes);
   std::uint64_t bytes = options.capacity != 0 ? options.capacity : 2 * machine_memory();
