@@ -24,6 +24,7 @@ held() {
 none=$(held)
 echo "without swap: $none MiB"
 
+[ "$algorithm" != zstd ] || insmod /usr/lib/uml/modules/*/kernel/crypto/zstd.ko
 echo "$algorithm" >/sys/block/zram0/comp_algorithm
 echo "$((total * 6))M" >/sys/block/zram0/disksize
 mkswap /dev/zram0 >/dev/null
