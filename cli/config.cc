@@ -120,6 +120,10 @@ void add_daemon_options(CLI::App& app, Call& call) {
          },
          "Memory for the data of all devices that is taken at the start")
       ->type_name("SIZE");
+  app.add_option("--state", call.config.state,
+                 "Keep what is stored in this tmpfs folder, for the daemon that comes next")
+      ->type_name("DIR")
+      ->check(kNotEmpty);
   app.add_option("--run", call.config.run,
                  "Run a shell command with $uri set, stop when it ends, and exit with its status")
       ->type_name("CMD")
@@ -165,6 +169,9 @@ std::variant<Config, Exit> finish(Call& call) {
   }
   if (call.config.swap_safe && call.config.reserve == 0) {
     return usage("--swap-safe: needs --reserve SIZE, the memory that the devices may use");
+  }
+  if (call.config.swap_safe && !call.config.state.empty()) {
+    return usage("--state: a tmpfs may be swapped out, to the swap that it holds: not with --swap-safe");
   }
   if (call.device.size) call.config.devices.push_back(device_options(call.name, call.device, {}));
   for (const Section& section : call.sections) {

@@ -10,12 +10,15 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "allocator/page_arena.h"
+#include "blockdev/recovery.h"
 #include "blockdev/size.h"
 #include "cli/control.h"
 #include "cli/log.h"
 #include "cli/places.h"
+#include "cli/state_file.h"
 #include "cli/swap_safe.h"
 
 namespace uzram {
@@ -165,12 +168,44 @@ void announce(const Config& config, const Places& places, const nbd::Server& ser
   ::sd_notifyf(0, "READY=1\nSTATUS=Serving %s", uri.c_str());
 }
 
-PageArena::Options memory_options(const Config& config) {
+PageArena::Options memory_options(const Config& config, const std::optional<StateFile>& state) {
   PageArena::Options options;
+  if (state) options.fd = state->fd();
   options.reserve = config.reserve;
   options.grow = !config.swap_safe;
   options.lock = config.swap_safe;
   return options;
+}
+
+// Takes over the devices that the state holds, if it does.
+Result<void> take_over(PageArena& arena, DeviceTable& devices) {
+  if (!arena.holds_state()) return {};
+  auto recovered = recover(arena);
+  if (!recovered) return tl::unexpected(std::move(recovered.error()));
+  const RecoveryReport& report = recovered->report;
+  log_info("took over " + std::to_string(recovered->devices.size()) + " devices with " + std::to_string(report.pages) +
+           " pages");
+  if (report.damaged_pages != 0)
+    log_warning(std::to_string(report.damaged_pages) + " pages are damaged and unreadable");
+  devices.adopt(std::move(recovered->devices));
+  return {};
+}
+
+// Makes the devices that are not there yet. One that the state holds must be of the size that was asked for.
+Result<void> make_devices(const Config& config, DeviceTable& devices) {
+  for (const DeviceOptions& options : config.devices) {
+    const auto found = devices.find(options.name);
+    if (!found) {
+      if (auto created = devices.create(options); !created) return created;
+      continue;
+    }
+    const std::uint64_t size = (*found)->size();
+    if (options.size > size || size - options.size >= kPageSize) {
+      return fail(EINVAL, options.name + ": the state holds it with " + std::to_string(size) + " bytes, not " +
+                              std::to_string(options.size));
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -182,15 +217,23 @@ int run_daemon(const Config& config) {
   init_log();
   const auto places = Places::choose(config);
   if (!places) return failed(places.error().message);
+  std::optional<StateFile> state;
+  if (!config.state.empty()) {
+    auto opened = StateFile::open(config.state);
+    if (!opened) return failed(opened.error().message);
+    state.emplace(std::move(*opened));
+  }
   if (config.swap_safe) safe.before_arena();
-  PageArena arena(memory_options(config));
+  PageArena arena(memory_options(config, state));
   if (config.swap_safe) {
     safe.after_arena();
     if (const auto warning = safe.warning()) log_warning(*warning);
   }
   DeviceTable devices(arena);
-  for (const DeviceOptions& options : config.devices) {
-    if (const auto created = devices.create(options); !created) return failed(created.error().message);
+  if (const auto taken = take_over(arena, devices); !taken) return failed(taken.error().message);
+  if (const auto made = make_devices(config, devices); !made) return failed(made.error().message);
+  if (state) {
+    if (const auto kept = state->keep(); !kept) return failed(kept.error().message);
   }
   nbd::ServerOptions options = config.nbd;
   options.unix_path = (*places)->nbd;

@@ -104,7 +104,7 @@ TEST_F(ConfigTest, UnknownWordIsRefused) {
   EXPECT_EQ(refused({"--size=1M", "--frob"}), "2: uzramd: The following argument was not expected: --frob");
   EXPECT_EQ(refused({"--size=1M", "frob"}), "2: uzramd: The following argument was not expected: frob");
   // Options of what is not there yet.
-  for (const char* word : {"--takeover", "--state=/x", "--tls-psk=/x"}) {
+  for (const char* word : {"--takeover", "--supervise", "--tls-psk=/x"}) {
     EXPECT_EQ(refused({"--size=1M", word}).substr(0, 2), "2:") << word;
   }
 }
