@@ -7,7 +7,7 @@ cut_connections() {
   curl -sS --fail -X POST -d '' --unix-socket "$control" http://localhost/v1/devices/zram0/fence
 }
 watch_there() {
-  uzramctl attach zram0 /dev/nbd0 --watch "$@" 2>>"$work/watch.log" &
+  "$UZRAM_BIN/uzramctl" --control "$control" attach zram0 /dev/nbd0 --watch "$@" 2>>"$work/watch.log" &
   watcher=$!
   finally kill "$watcher"
   wait_until 10 test -e /sys/block/nbd0/pid
@@ -39,7 +39,7 @@ watch_there --connections 2
 kill -KILL "$watcher"
 wait "$watcher" || true
 cut_connections
-uzramctl attach zram0 /dev/nbd0 --watch --connections 2 2>>"$work/watch.log" &
+"$UZRAM_BIN/uzramctl" --control "$control" attach zram0 /dev/nbd0 --watch --connections 2 2>>"$work/watch.log" &
 watcher=$!
 finally kill "$watcher"
 timeout 20 dd if=/dev/nbd0 of=/dev/null bs=64k count=16 iflag=direct || fail "the new watcher does not connect"
