@@ -1,5 +1,5 @@
-#include "allocator/mapped_object.h"
 #include "allocator/zs_pool.h"
+#include "allocator/mapped_object.h"
 
 #include <gtest/gtest.h>
 

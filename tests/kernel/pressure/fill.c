@@ -1,6 +1,7 @@
-// fill MEGABYTES: writes that much memory, a page after the other, and reads it back twice, in other orders; ends with 0
-// if every page is as it was written. Prints each 10 MiB as it is reached, so that it can be told where it was killed.
-// The pages are like a heap's: a quarter of each is noise, the rest are pointers to few places; no two pages are alike.
+// fill MEGABYTES: writes that much memory, a page after the other, and reads it back twice, in other orders; ends with
+// 0 if every page is as it was written. Prints each 10 MiB as it is reached, so that it can be told where it was
+// killed. The pages are like a heap's: a quarter of each is noise, the rest are pointers to few places; no two pages
+// are alike.
 
 #include <stdint.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@ static uint64_t word(uint64_t page, unsigned i) {
   return 0x00007f0000000000u + (mix(page) & 0xfff000u) + (i % 16) * 64;
 }
 
-static int is_right(const uint64_t *memory, uint64_t page) {
+static int is_right(const uint64_t* memory, uint64_t page) {
   for (unsigned i = 0; i < kWords; i++) {
     if (memory[page * kWords + i] == word(page, i)) continue;
     fprintf(stderr, "page %llu is not what was written\n", (unsigned long long)page);
@@ -30,10 +31,11 @@ static int is_right(const uint64_t *memory, uint64_t page) {
   return 1;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc != 2) return 2;
   const uint64_t pages = strtoull(argv[1], NULL, 10) * kPagesPerMiB;
-  uint64_t *memory = mmap(NULL, pages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  uint64_t* memory =
+      mmap(NULL, pages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return perror("mmap"), 1;
   for (uint64_t page = 0; page < pages; page++) {
     for (unsigned i = 0; i < kWords; i++) memory[page * kWords + i] = word(page, i);
