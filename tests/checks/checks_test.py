@@ -52,7 +52,7 @@ class ChecksTest(unittest.TestCase):
     def test_paths_that_exist_pass(self):
         self.assertEqual([], self.findings(
             doc_paths, cli__a_cc="", cli__a_h="", docs__design_md="",
-            README_md="[d](docs/design.md) `cli/a.{h,cc}` `cli/*.cc` `a.cc` `build/bin/x` `std/or` https://x.org/y.md\n"))
+            README_md="[d](docs/design.md) `cli/a.{h,cc}` `cli/*.cc` `a.cc` `build/bin/x` `build/x.cmake` `std/or` https://x.org/y.md\n"))
 
     def test_a_path_that_is_missing_is_found(self):
         self.assertEqual(["README.md: names cli/b.cc, which does not exist"],

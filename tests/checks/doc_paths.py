@@ -31,6 +31,8 @@ def named_paths(markdown, top_folders):
         for word in WORD.findall(code):
             word = word.rstrip(".,").removeprefix("./")
             first = word.split("/")[0]
+            if first == "build":
+                continue
             if "/" in word and first in top_folders or word.endswith(SOURCE) and not word.startswith(("/", ".", "*")):
                 yield word
 
