@@ -49,7 +49,7 @@ void DeviceTable::adopt(std::vector<std::unique_ptr<Device>> devices) {
 }
 
 // Makes a device of a number of its own, outside the lock: clients of other devices do not wait.
-Result<std::unique_ptr<Device>> DeviceTable::make(DeviceOptions options, std::optional<std::uint64_t> sequence) {
+Result<std::unique_ptr<Device>> DeviceTable::make(const DeviceOptions& options, std::optional<std::uint64_t> sequence) {
   DeviceIdentity identity;
   {
     const std::scoped_lock lock(mutex_);

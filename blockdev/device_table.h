@@ -76,7 +76,8 @@ class DeviceTable {
   std::bitset<kMaxDevices> numbers_;  // guarded by mutex_; of devices that exist, or are being made or erased
   std::uint64_t next_sequence_ = 0;   // guarded by mutex_
 
-  [[nodiscard]] Result<std::unique_ptr<Device>> make(DeviceOptions options, std::optional<std::uint64_t> sequence);
+  [[nodiscard]] Result<std::unique_ptr<Device>> make(const DeviceOptions& options,
+                                                     std::optional<std::uint64_t> sequence);
   void erase(Device& device);
   [[nodiscard]] Result<void> exchange(const std::shared_ptr<Device>& device, std::shared_ptr<Device>& other);
   [[nodiscard]] const Entry* entry(std::string_view name) const;  // under mutex_

@@ -56,7 +56,7 @@ Result<std::uint64_t> parse_size(std::string_view text) {
 }
 
 Result<std::uint64_t> parse_device_size(std::string_view text) {
-  const auto bytes = parse_size(text);
+  auto bytes = parse_size(text);
   if (!bytes) return bytes;
   if (*bytes == 0) return wrong(trimmed(text), "is no size for a device: it holds at least one page");
   if (*bytes > kMaxDeviceBytes) return wrong(trimmed(text), "is more than 16 TiB, the largest device");

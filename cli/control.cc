@@ -180,7 +180,7 @@ void ControlEndpoint::State::route() {
     if (!r.body.empty()) return;
     refuse(r, r.status, r.status == 404 ? "there is no " + q.method + " " + q.path : "the request is not right");
   });
-  http.set_exception_handler([](const Request&, Response& r, std::exception_ptr e) {
+  http.set_exception_handler([](const Request&, Response& r, const std::exception_ptr& e) {
     try {
       std::rethrow_exception(e);
     } catch (const std::bad_alloc&) {

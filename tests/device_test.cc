@@ -44,7 +44,7 @@ Bytes repeated(std::uint64_t word, std::size_t pages = 1) {
 
 class DeviceTest : public testing::Test {
  protected:
-  void make(DeviceOptions options) {
+  void make(const DeviceOptions& options) {
     stream_.reset();
     device_.reset();
     auto made = Device::create(arena_, options);
