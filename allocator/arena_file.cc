@@ -19,8 +19,9 @@ struct RawHeader {
   std::uint32_t frame_size;
   std::uint32_t chunk_frames;
   std::uint32_t header_size;
-  std::uint32_t chunks;
+  std::uint64_t chunks;
 };
+static_assert(sizeof(RawHeader) == sizeof(ArenaHeader));
 
 [[noreturn]] void refuse(const std::string& why) { throw std::runtime_error("the state cannot be served: " + why); }
 
@@ -45,11 +46,13 @@ std::optional<std::uint32_t> read_chunks(int fd, std::uint32_t chunk_frames) {
     refuse("it was written with another geometry");
   }
   const std::uint64_t chunk_bytes = chunk_frames * kFrameSize;
-  if (header.chunks == 0 || header.chunks > static_cast<std::uint64_t>(info.st_size) / chunk_bytes) {
+  const auto chunks = static_cast<std::uint32_t>(header.chunks);
+  if (chunks == 0 || header.chunks != ArenaHeader::pack_chunks(chunks)) refuse("its header is damaged");
+  if (chunks > static_cast<std::uint64_t>(info.st_size) / chunk_bytes) {
     refuse("it is cut short: " + std::to_string(info.st_size) + " bytes where it says " +
-           std::to_string(header.chunks * chunk_bytes));
+           std::to_string(chunks * chunk_bytes));
   }
-  return header.chunks;
+  return chunks;
 }
 
 bool commit_file(int fd, std::uint64_t offset, std::uint64_t bytes) {

@@ -25,12 +25,15 @@ struct ArenaHeader {
   std::uint32_t frame_size = kFrameSize;
   std::uint32_t chunk_frames = 0;
   std::uint32_t header_size = sizeof(ArenaHeader);
-  // Chunks that may hold something: never more than the file has, or it was cut short.
-  std::atomic<std::uint32_t> chunks{0};
+  // Chunks that may hold something, and the same inverted in the upper half: never more than the file has, or it was
+  // cut short.
+  std::atomic<std::uint64_t> chunks{pack_chunks(0)};
+
+  [[nodiscard]] static constexpr std::uint64_t pack_chunks(std::uint32_t n) { return std::uint64_t{~n} << 32 | n; }
 };
 
-// The header of the file, or nothing where it is empty. Throws std::runtime_error, with one line that says why, where
-// the file is not a state that this version can serve.
+// The number of chunks that the file's header tells, or nothing where the file is empty. Throws std::runtime_error,
+// with one line that says why, where the file is not a state that this version can serve.
 [[nodiscard]] std::optional<std::uint32_t> read_chunks(int fd, std::uint32_t chunk_frames);
 
 // Backs bytes of the file with memory, extending it; false where there is none (ENOSPC).

@@ -69,8 +69,14 @@ PageArena::PageArena(const Options& options) : options_(options) {
     chunks_end_ = *chunks * kChunkFrames;
     return;
   }
-  if (options.fd >= 0) begin_file();
-  if (!fill_reserve()) throw std::system_error(errno, std::generic_category(), "cannot populate the reserve");
+  if (options.fd >= 0 && !begin_file()) abandon("cannot begin the state");
+  if (!fill_reserve()) abandon("cannot populate the reserve");
+}
+
+// Ends a construction for want of memory.
+void PageArena::abandon(const char* what) {
+  unmap();
+  throw std::system_error(ENOMEM, std::generic_category(), what);
 }
 
 // Maps the range and its private twins, all or none.
@@ -94,14 +100,15 @@ void PageArena::unmap() {
 }
 
 // Makes the header of an empty file, in the first frame of its first chunk.
-void PageArena::begin_file() {
-  if (!grow()) throw std::system_error(errno, std::generic_category(), "cannot begin the state");
+bool PageArena::begin_file() {
+  if (!grow()) return false;
   const FrameNumber frame = pop_free();
   ensure(frame == kHeaderFrame, "frames are handed out in ascending order");
   entry(frame).publish({.kind = FrameKind::header});
   header_ = new (bytes(frame)) ArenaHeader;
   header_->chunk_frames = kChunkFrames;
-  header_->chunks.store(1, std::memory_order_release);
+  header_->chunks.store(ArenaHeader::pack_chunks(1), std::memory_order_release);
+  return true;
 }
 
 bool PageArena::fill_reserve() {
@@ -122,8 +129,7 @@ bool PageArena::rebuild(const std::function<bool(FrameNumber)>& used) {
     }
     const FrameNumber frame{f};
     if (!used(frame) && entry(frame).link().kind == FrameKind::absent) {
-      absent_[f / 64] |= std::uint64_t{1} << (f % 64);
-      ++absent_count_;
+      mark_absent(f);
       continue;
     }
     ++committed_;
@@ -131,13 +137,12 @@ bool PageArena::rebuild(const std::function<bool(FrameNumber)>& used) {
   }
   holds_state_ = false;
   for (std::uint32_t f = 0; f < chunks_end_;) {
-    if ((absent_[f / 64] >> (f % 64) & 1) != 0) {
-      ++f;
-      continue;
-    }
+    const bool absent = is_absent(f);
     Run run{f, 0};
-    while (f < chunks_end_ && (absent_[f / 64] >> (f % 64) & 1) == 0) ++f, ++run.count;
-    if (!back(run)) return false;
+    for (; f < chunks_end_ && is_absent(f) == absent; ++f) ++run.count;
+    if (!absent && !back(run)) return false;
+    // The process may have ended after it had marked them and before it gave them back.
+    if (absent) give_back(run);
   }
   return fill_reserve();
 }
@@ -145,18 +150,29 @@ bool PageArena::rebuild(const std::function<bool(FrameNumber)>& used) {
 PageArena::~PageArena() { unmap(); }
 
 bool PageArena::allocate(std::span<FrameNumber> out) {
-  std::unique_lock lock(mutex_);
-  while (free_count_ < out.size()) {
+  while (!take_free(out)) {
     if (!options_.grow) return false;
-    lock.unlock();
-    if (!grow()) return false;
-    lock.lock();
+    const std::scoped_lock growing(growth_);
+    // Another thread may have grown while this one waited.
+    if (!has_free(out.size()) && !grow()) return false;
   }
+  return true;
+}
+
+bool PageArena::take_free(std::span<FrameNumber> out) {
+  const std::scoped_lock lock(mutex_);
+  if (free_count_ < out.size()) return false;
   for (FrameNumber& frame : out) frame = pop_free();
   return true;
 }
 
-// Commits one run outside the lock: other threads go on with the frames that are free.
+bool PageArena::has_free(std::size_t frames) const {
+  const std::scoped_lock lock(mutex_);
+  return free_count_ >= frames;
+}
+
+// Commits one run, with mutex_ free: other threads go on with the frames that there are. One run at a time, so that
+// the chunks of a file are committed in order and have no holes.
 bool PageArena::grow() {
   Run run;
   {
@@ -168,13 +184,17 @@ bool PageArena::grow() {
   const std::scoped_lock lock(mutex_);
   if (done) {
     add_free(run);
-  } else if (run.first % kChunkFrames != 0) {
-    for (std::uint32_t f = run.first; f < run.first + run.count; ++f) absent_[f / 64] |= std::uint64_t{1} << (f % 64);
-    absent_count_ += run.count;
-  } else if (chunks_end_ == run.first + run.count) {
-    chunks_end_ = run.first;  // a chunk that failed is tried again, unless another one followed it meanwhile
+  } else if (run.first % kChunkFrames == 0) {
+    chunks_end_ = run.first;
+  } else {
+    for (std::uint32_t f = run.first; f < run.first + run.count; ++f) mark_absent(f);
   }
   return done;
+}
+
+void PageArena::mark_absent(std::uint32_t f) {
+  absent_[f / 64] |= std::uint64_t{1} << (f % 64);
+  ++absent_count_;
 }
 
 PageArena::Run PageArena::claim_run() {
@@ -222,8 +242,7 @@ void PageArena::add_free(Run run) {
   const std::uint32_t first = whole_chunk ? run.first + 1 : run.first;
   if (whole_chunk && header_ != nullptr) {
     // Before anything can be stored there: a file that has fewer was cut short.
-    const std::uint32_t chunks = std::max(header_->chunks.load(std::memory_order_relaxed), first / kChunkFrames + 1);
-    header_->chunks.store(chunks, std::memory_order_release);
+    header_->chunks.store(ArenaHeader::pack_chunks(first / kChunkFrames + 1), std::memory_order_release);
   }
   for (std::uint32_t f = run.first + run.count; f-- > first;) push_free(FrameNumber{f});
 }
@@ -265,8 +284,7 @@ void PageArena::release(Batch& batch) {
     i = end;
   }
   const std::scoped_lock lock(mutex_);
-  for (const FrameNumber f : batch) absent_[raw(f) / 64] |= std::uint64_t{1} << (raw(f) % 64);
-  absent_count_ += batch.size();
+  for (const FrameNumber f : batch) mark_absent(raw(f));
   released_ += batch.size();
 }
 

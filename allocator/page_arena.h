@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <span>
 
 #include "allocator/arena_file.h"
@@ -38,7 +39,7 @@ class PageArena {
   };
 
   static constexpr std::uint32_t kChunkFrames = 256;
-  // Free frames are given back to the system this many at a time, and up to twice as many are kept at hand.
+  // Free frames are given back to the system this many at a time, by a call of `free` that leaves twice as many.
   static constexpr std::size_t kReleaseBatch = 512;
 
   // Throws std::system_error where the system refuses the range or the reserve, std::runtime_error where the file holds
@@ -66,7 +67,7 @@ class PageArena {
 
   // Whether the file held a state, which `rebuild` has not taken over yet.
   [[nodiscard]] bool holds_state() const { return holds_state_; }
-  // Frames from this one on have never been committed.
+  // Frames from this one on are not committed.
   [[nodiscard]] FrameNumber end() const { return FrameNumber{chunks_end_}; }
   // Recovery: takes the state over; each frame that is not `used` becomes free. False where there is no memory.
   [[nodiscard]] bool rebuild(const std::function<bool(FrameNumber)>& used);
@@ -89,7 +90,8 @@ class PageArena {
 
   void map(std::uint64_t bytes);
   void unmap();
-  void begin_file();
+  [[nodiscard]] bool begin_file();
+  [[noreturn]] void abandon(const char* what);
   [[nodiscard]] bool fill_reserve();
   [[nodiscard]] bool back(Run run);
   [[nodiscard]] Run claim_run();  // under mutex_; an uncommitted run, or an empty one
@@ -99,7 +101,11 @@ class PageArena {
   FrameNumber pop_free();         // under mutex_
   void release(Batch& batch);
   void give_back(Run run);
-  [[nodiscard]] bool grow();
+  [[nodiscard]] bool take_free(std::span<FrameNumber> out);
+  [[nodiscard]] bool has_free(std::size_t frames) const;
+  [[nodiscard]] bool grow();          // under growth_, but for the constructor
+  void mark_absent(std::uint32_t f);  // under mutex_
+  [[nodiscard]] bool is_absent(std::uint32_t f) const { return (absent_[f / 64] >> (f % 64) & 1) != 0; }
 
   Options options_;
   std::byte* base_ = nullptr;
@@ -110,6 +116,7 @@ class PageArena {
   std::uint32_t capacity_ = 0;       // frames
   std::uint64_t reserve_ = 0;        // frames
 
+  std::mutex growth_;  // held by the thread that commits; taken before mutex_
   mutable SpinLock mutex_;
   FrameNumber free_head_ = FrameNumber::none;
   std::uint32_t chunks_end_ = 0;  // the first frame that no chunk has covered yet

@@ -62,15 +62,25 @@ std::optional<Location> ZsPool::copy_elsewhere(Location from, unsigned index) {
 
 std::uint64_t ZsPool::compact_class(unsigned index, OwnerTable& owners) {
   std::uint64_t freed = 0;
+  Location from = Location::none;
+  struct {
+    ZsPool& pool;
+    const unsigned index;
+    const Location& from;
+  } moving{*this, index, from};
+  // One pointer's capture: a std::function of it allocates nothing, in the path that is to free memory.
+  const std::function<std::optional<Location>()> move = [&moving] {
+    return moving.pool.copy_elsewhere(moving.from, moving.index);
+  };
   for (;;) {
     const FrameNumber head = isolate_emptiest(index);
     if (head == FrameNumber::none) return freed;
     for (std::uint32_t object = 0; object < classes_[index].objects; ++object) {
-      const Location from = locate(head, index, object);
+      from = locate(head, index, object);
       const auto header = ObjectHeader::unpack(header_word(from, index).load(std::memory_order_relaxed));
       if (header.owner == kNoOwner) continue;
       // An owner that does not point back is a write in flight, or a free: either way not ours to move.
-      if (owners.relocate(header.owner, from, [&] { return copy_elsewhere(from, index); })) free(from);
+      if (owners.relocate(header.owner, from, move)) free(from);
     }
     if (!put_back(index)) return freed;
     freed += classes_[index].frames;

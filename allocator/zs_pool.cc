@@ -11,13 +11,16 @@ ZsPool::ZsPool(PageArena& arena, const Geometry& geometry) : arena_(arena), geom
 
 // ---- where objects are
 
-ZsPool::Position ZsPool::position(Location object) const {
+FrameNumber ZsPool::head_of(Location object) const {
   const FrameEntry& entry = arena_.entry(frame_of(object));
-  const FrameEntry::Link link = entry.link();
-  if (link.size_class == kHugeClass) return {frame_of(object), kHugeClass, 0};
+  if (entry.link().size_class == kHugeClass) return frame_of(object);
+  return static_cast<FrameNumber>(entry.tag.load(std::memory_order_relaxed));
+}
+
+ZsPool::Position ZsPool::position(Location object) const {
+  const FrameEntry::Link link = arena_.entry(frame_of(object)).link();
   const std::size_t bytes = link.position * kFrameSize + offset_in_frame(object);
-  return {static_cast<FrameNumber>(entry.tag.load(std::memory_order_relaxed)), link.size_class,
-          static_cast<std::uint32_t>(bytes) / classes_[link.size_class].size};
+  return {head_of(object), link.size_class, static_cast<std::uint32_t>(bytes) / classes_[link.size_class].size};
 }
 
 Location ZsPool::locate(FrameNumber head, unsigned index, std::uint32_t object) const {
@@ -139,9 +142,10 @@ void ZsPool::free(Location object) {
   {
     const std::scoped_lock lock(c.lock);
     ZspageState& z = arena_.state(at.head);
-    header_word(object, at.index).store(ObjectHeader::free(z.free_object).packed(), std::memory_order_relaxed);
+    const auto word = header_word(object, at.index);
+    ensure(ObjectHeader::unpack(word.load(std::memory_order_relaxed)).owner != kNoOwner, "an object is freed once");
+    word.store(ObjectHeader::free(z.free_object).packed(), std::memory_order_relaxed);
     z.free_object = static_cast<std::uint16_t>(at.object);
-    ensure(z.in_use > 0, "an object is freed once");
     set_in_use(c, at.index, at.head, static_cast<std::uint16_t>(z.in_use - 1));
     if (z.in_use != 0 || at.head == c.isolated) return;
     --c.zspages[0];
@@ -149,20 +153,28 @@ void ZsPool::free(Location object) {
   free_zspage(at.head);
 }
 
+void ZsPool::prefetch_free(Location object) const {
+  __builtin_prefetch(arena_.bytes(object), 1);
+  __builtin_prefetch(&arena_.state(head_of(object)), 1);
+}
+
 // ---- zspages
 
 // The limit is honoured here, before there is anything to undo.
 bool ZsPool::charge(unsigned frames) {
   const std::uint64_t limit = limit_.load(std::memory_order_relaxed);
-  const std::uint64_t now = pages_.fetch_add(frames, std::memory_order_relaxed) + frames;
-  if (limit != 0 && now > limit) {
-    pages_.fetch_sub(frames, std::memory_order_relaxed);
-    return false;
-  }
-  std::uint64_t max = max_pages_.load(std::memory_order_relaxed);
-  while (now > max && !max_pages_.compare_exchange_weak(max, now, std::memory_order_relaxed)) {
-  }
+  std::uint64_t pages = pages_.load(std::memory_order_relaxed);
+  do {
+    if (limit != 0 && pages + frames > limit) return false;
+  } while (!pages_.compare_exchange_weak(pages, pages + frames, std::memory_order_relaxed));
   return true;
+}
+
+void ZsPool::raise_max() {
+  const std::uint64_t pages = pages_.load(std::memory_order_relaxed);
+  std::uint64_t max = max_pages_.load(std::memory_order_relaxed);
+  while (pages > max && !max_pages_.compare_exchange_weak(max, pages, std::memory_order_relaxed)) {
+  }
 }
 
 // Links frames into a zspage with every object free. Its head is published last: before that it does not
@@ -176,6 +188,7 @@ FrameNumber ZsPool::make_zspage(unsigned index) {
     pages_.fetch_sub(geometry.frames, std::memory_order_relaxed);
     return FrameNumber::none;
   }
+  raise_max();
   const FrameNumber head = frames[0];
   for (unsigned i = geometry.frames; i-- > 0;) {
     FrameEntry& entry = arena_.entry(frames[i]);

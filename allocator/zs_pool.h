@@ -97,6 +97,8 @@ class ZsPool {
   // arena has no frame. The bytes are unspecified: the caller never reads what it has not written.
   [[nodiscard]] std::optional<Location> malloc(std::size_t size, const ObjectHeader& header);
   void free(Location object);
+  // Begins to fetch what `free` will need, for a caller that knows well before.
+  void prefetch_free(Location object) const;
 
   // Copies `from`, as long as the size that was asked for at most, to the object's start.
   void write(Location object, std::span<const std::byte> from);
@@ -161,6 +163,7 @@ class ZsPool {
     std::uint32_t object = 0;
   };
 
+  [[nodiscard]] FrameNumber head_of(Location object) const;
   [[nodiscard]] Position position(Location object) const;
   [[nodiscard]] Location locate(FrameNumber head, unsigned index, std::uint32_t object) const;
   [[nodiscard]] std::atomic_ref<std::uint64_t> header_word(Location object, unsigned index) const;
@@ -179,6 +182,7 @@ class ZsPool {
   [[nodiscard]] bool can_compact(const ClassState& c, unsigned index) const;
 
   [[nodiscard]] bool charge(unsigned frames);
+  void raise_max();
   [[nodiscard]] FrameNumber make_zspage(unsigned index);
   void free_zspage(FrameNumber head);
 

@@ -17,6 +17,8 @@ void StreamDeleter::operator()(Stream* stream) const { delete stream; }
 
 namespace {
 
+constexpr std::uint64_t kMaxLimit = std::uint64_t{1} << 62;
+
 PageIndex page_of(std::uint64_t offset) { return PageIndex{offset / kPageSize}; }
 
 std::uint64_t to_pages(std::uint64_t bytes) { return bytes / kPageSize + (bytes % kPageSize != 0 ? 1 : 0); }
@@ -56,7 +58,7 @@ Device::Device(PageArena& arena, const DeviceOptions& options, const DeviceIdent
       arena_(arena),
       pool_(arena, options.geometry),
       table_(arena, options.size / kPageSize, identity.number) {
-  pool_.set_page_limit(to_pages(options.mem_limit));
+  pool_.set_page_limit(to_pages(std::min(options.mem_limit, kMaxLimit)));
 }
 
 Result<std::unique_ptr<Device>> Device::create(PageArena& arena, const DeviceOptions& options,
@@ -74,7 +76,6 @@ Result<std::unique_ptr<Device>> Device::create(PageArena& arena, const DeviceOpt
   FrameNumber record = FrameNumber::none;
   if (!arena.allocate({&record, 1})) return fail(ENOSPC, "no memory for a device");
   write_record(arena.bytes(record), rounded, identity);
-  arena.entry(record).publish({.kind = FrameKind::device});
   return std::unique_ptr<Device>(new Device(arena, rounded, identity, record));
 }
 
@@ -82,9 +83,14 @@ Device::~Device() {
   if (arena_.options().fd < 0) erase();
 }
 
+void Device::publish() { arena_.entry(record_).publish({.kind = FrameKind::device}); }
+
+void Device::unpublish() { arena_.entry(record_).publish({}); }
+
 void Device::erase() {
+  const std::unique_lock lock(life_);
   if (record_ == FrameNumber::none) return;
-  arena_.entry(record_).publish({});  // dead first: from here on nothing that is left belongs to anyone
+  unpublish();  // dead first: from here on nothing that is left belongs to anyone
   free_pages(PageIndex{0}, PageIndex{table_.pages()});
   table_.clear();
   arena_.free({&record_, 1});
@@ -172,11 +178,16 @@ class TableOwners final : public OwnerTable {
 }  // namespace
 
 std::uint64_t Device::compact() {
+  const std::shared_lock lock(life_);
+  if (record_ == FrameNumber::none) return 0;
   TableOwners owners(table_, identity_.number);
   return pool_.compact(owners);
 }
 
 void Device::set_mem_limit(std::uint64_t bytes) {
+  const std::shared_lock lock(life_);
+  if (record_ == FrameNumber::none) return;
+  bytes = std::min(bytes, kMaxLimit);  // beyond all memory, and it can be rounded up
   pool_.set_page_limit(to_pages(bytes));
   reinterpret_cast<DeviceRecord*>(arena_.bytes(record_))->mem_limit.store(bytes, std::memory_order_relaxed);
 }

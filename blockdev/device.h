@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <shared_mutex>
 #include <span>
 #include <string>
 
@@ -82,8 +83,9 @@ using StreamPtr = std::unique_ptr<Stream, StreamDeleter>;
 
 class Device {
  public:
-  // Fails with a message where an option is out of its range, or memory for the first frames is missing.
-  // `arena` outlives the device. No other device of the arena has its number.
+  // A device that is not published yet: it ends with this process. Fails with a message where an option is out of its
+  // range, or memory for the first frames is missing. `arena` outlives the device. No other device of the arena has its
+  // number.
   [[nodiscard]] static Result<std::unique_ptr<Device>> create(PageArena& arena, const DeviceOptions& options,
                                                               const DeviceIdentity& identity = {});
   // What is stored in a shared arena stays, for the process that comes next; in a private one it is freed.
@@ -91,7 +93,13 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  // Frees everything, and the device's record; for a device that is removed. Only `stats` may be called after it.
+  // From here on the device is one of the arena's, for the process that comes next; until `unpublish`. For the moment
+  // between the two of an exchange, two of one name may be.
+  void publish();
+  void unpublish();
+
+  // Unpublishes it and frees everything; for a device that is removed. No client has it open any more; an observer may
+  // still call what is not for clients, and finds it empty.
   void erase();
 
   // Allocates all that reads and writes need, so that they allocate nothing but pool memory.
@@ -117,14 +125,14 @@ class Device {
   // Compacts the pool; returns the number of frames freed. Beside readers and writers.
   std::uint64_t compact();
 
-  // Bytes, rounded up to pages; 0 is none. Takes effect at once for what is allocated from now on.
+  // Bytes, rounded up to pages, at most 2^62; 0 is none. Takes effect at once for what is allocated from now on.
   void set_mem_limit(std::uint64_t bytes);
   // Sets mem_used_max to what is used now.
   void reset_mem_used_max();
 
   [[nodiscard]] DeviceStats stats() const;
   [[nodiscard]] const ZsPool& pool() const { return pool_; }
-  [[nodiscard]] const DeviceOptions& options() const { return options_; }  // as at creation, the size in whole pages
+  [[nodiscard]] const DeviceOptions& options() const { return options_; }  // as it began in this process
   [[nodiscard]] const DeviceIdentity& identity() const { return identity_; }
   [[nodiscard]] std::uint64_t size() const { return options_.size; }
   // Whether a write may be refused although the machine has memory: block status is then withheld (nbd.md
@@ -177,6 +185,8 @@ class Device {
 
   const DeviceOptions options_;
   const DeviceIdentity identity_;
+  // Held by all who use the table or the record without being a client, and alone by `erase`.
+  std::shared_mutex life_;
   FrameNumber record_;  // the frame of the device's record; none once it is erased
   PageArena& arena_;
   ZsPool pool_;

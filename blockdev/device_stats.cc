@@ -9,7 +9,9 @@ namespace uzram {
 
 void Device::reset_mem_used_max() { pool_.reset_max_pages(); }
 
-bool Device::can_run_full() const { return pool_.stats().limit_pages != 0 || !arena_.options().grow; }
+bool Device::can_run_full() const {  // A tmpfs has a limit of its own.
+  return pool_.stats().limit_pages != 0 || !arena_.options().grow || arena_.options().fd >= 0;
+}
 
 // The counters of a caller without a stream.
 Device::Counters& Device::counters() const { return counters_[0]; }
@@ -58,7 +60,9 @@ void Device::check_invariants() const {
     if (value.is_huge()) ++found.huge_pages;
   }
   pool_.check_invariants([&](Location location, ObjectHeader header) {
-    const Slot* const slot = raw(header.owner) < table_.pages() ? table_.find(PageIndex{raw(header.owner)}) : nullptr;
+    const PageIndex page{raw(header.owner) & 0xffffffff};
+    ensure(owner(page) == header.owner, "an object's owner is of this device");
+    const Slot* const slot = raw(page) < table_.pages() ? table_.find(page) : nullptr;
     ensure(slot != nullptr, "an object's owner exists");
     const SlotValue value(slot->load());
     ensure(value.kind() == SlotKind::object && value.location() == location, "an object's owner points at it");

@@ -89,6 +89,7 @@ Result<void> DeviceTable::create(const DeviceOptions& options) {
   {
     const std::scoped_lock lock(mutex_);
     if (entry(options.name) == nullptr) {
+      (*device)->publish();
       entries_.push_back({std::move(*device), std::make_shared<std::atomic<int>>(0)});
       return {};
     }
@@ -106,6 +107,7 @@ Result<void> DeviceTable::remove(std::string_view name) {
     if (found->openers->load() != 0) return busy(name);
     const auto at = entries_.begin() + (found - entries_.data());
     removed = std::move(*at);
+    removed.device->unpublish();
     entries_.erase(at);
   }
   erase(*removed.device);
@@ -117,6 +119,7 @@ Result<void> DeviceTable::reset(std::string_view name) {
   if (!old) return tl::unexpected(std::move(old.error()));
   DeviceOptions options = (*old)->options();
   options.uuid = {};  // the contents are others
+  options.mem_limit = (*old)->stats().mem_limit;
   auto fresh = make(options, (*old)->identity().sequence);
   if (!fresh) return tl::unexpected(std::move(fresh.error()));
   std::shared_ptr<Device> unwanted = std::move(*fresh);
@@ -132,6 +135,9 @@ Result<void> DeviceTable::exchange(const std::shared_ptr<Device>& device, std::s
   const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.device == device; });
   if (found == entries_.end()) return unknown(name);
   if (found->openers->load() != 0) return busy(name);
+  // Under the lock, so that nobody can have opened either while both are published.
+  other->publish();
+  device->unpublish();
   std::swap(found->device, other);
   return {};
 }

@@ -94,7 +94,8 @@ class Recovery {
   }
 
   Result<void> add_device(FrameNumber frame, const RecordedDevice& record) {
-    // A reset that was cut short leaves two of one name: the fresh one and the old one. Either will do.
+    // A reset that was cut short leaves two of one name, the fresh one and the old one, and nobody could open either
+    // meanwhile: any of them will do.
     const bool twice = std::any_of(devices_.begin(), devices_.end(),
                                    [&](const auto& d) { return d->options().name == record.options.name; });
     if (twice) return {};
@@ -153,6 +154,7 @@ class Recovery {
       }
       if (value.word() != word) all[i].store(value.word(), std::memory_order_relaxed);
       Device::account(device.counters_[0], value, +1);
+      if (value.is_huge()) device.counters_[0].huge_pages_since.fetch_add(1, std::memory_order_relaxed);
       report_.pages += value.is_empty() ? 0 : 1;
     }
   }
@@ -185,11 +187,11 @@ class Recovery {
     if ((codec == kCodecAsIs) != (value.length() == kPageSize)) return false;
     const auto found = device.pool_.probe(value.location(), value.length(), arena_.end());
     if (!found || found->header.owner != device.owner(page)) return false;
-    if (live_.set(raw(value.location()))) return false;
     // A zspage is of one device: the first that was seen to have an object in it.
     ZspageState& state = arena_.state(found->head);
     const FrameNumber mine{device.identity_.number + 1U};
     if (state.next != FrameNumber::none && state.next != mine) return false;
+    if (live_.set(raw(value.location()))) return false;
     state.next = mine;
     ++report_.objects;
     return true;

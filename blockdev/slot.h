@@ -12,7 +12,7 @@
 //   39-38  age               not set by anything yet
 //   37-0   location          of the object, in units of 16 bytes
 // An empty slot is all zeroes. A same-filled page: bit 56 set: bits 31-0 are a word of 32 bits, repeated; clear: bits
-// 51-0 are a word of 64 bits with its sign.
+// 51-0 are a word of 64 bits with its sign, whose bit 40 is kept in bit 55.
 
 #include <bit>
 #include <cstdint>

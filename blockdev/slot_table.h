@@ -6,7 +6,7 @@
 // Invariant: SlotGuard::exchange is the only thing that changes what a slot holds, and one store both
 // publishes the new value and unlocks the slot.
 //
-// Threads: everything may be called from any thread, but for the destructor.
+// Threads: everything may be called from any thread, but for `clear` and `adopt`.
 
 #include <sched.h>
 

@@ -154,9 +154,11 @@ void export_variables(const Config& config, const Places& places, const std::str
   ::setenv("exportname", config.devices.front().name.c_str(), 1);
 }
 
-void announce(const Config& config, const Places& places, const nbd::Server& server) {
+void announce(const Config& config, const DeviceTable& devices, const Places& places, const nbd::Server& server) {
   const std::string uri = server.uris(config.devices.front().name).front();
-  for (const DeviceOptions& d : config.devices) log_info(describe(d));
+  for (const std::string& name : devices.names()) {
+    if (const auto device = devices.find(name)) log_info(describe((*device)->options()));
+  }
   log_info("control endpoint " + places.control);
   if (config.run.empty()) {
     std::printf("%s\n", uri.c_str());
@@ -191,6 +193,16 @@ Result<void> take_over(PageArena& arena, DeviceTable& devices) {
   return {};
 }
 
+// What was asked for, and the state has otherwise: that stays.
+void warn_of_differences(const Device& device, const DeviceOptions& asked) {
+  const DeviceOptions& kept = device.options();
+  if (kept.codec == asked.codec && kept.geometry == asked.geometry && kept.check == asked.check &&
+      kept.mem_limit == asked.mem_limit) {
+    return;
+  }
+  log_warning(asked.name + ": keeps the options that it was made with: " + describe(kept));
+}
+
 // Makes the devices that are not there yet. One that the state holds must be of the size that was asked for.
 Result<void> make_devices(const Config& config, DeviceTable& devices) {
   for (const DeviceOptions& options : config.devices) {
@@ -199,6 +211,7 @@ Result<void> make_devices(const Config& config, DeviceTable& devices) {
       if (auto created = devices.create(options); !created) return created;
       continue;
     }
+    warn_of_differences(**found, options);
     const std::uint64_t size = (*found)->size();
     if (options.size > size || size - options.size >= kPageSize) {
       return fail(EINVAL, options.name + ": the state holds it with " + std::to_string(size) + " bytes, not " +
@@ -244,7 +257,7 @@ int run_daemon(const Config& config) {
   if (!control) return failed(control.error().message);
   (*server)->start();
   (*control)->start();
-  announce(config, **places, **server);
+  announce(config, devices, **places, **server);
   const int code = wait_for_end(signals, config);
   ::sd_notify(0, "STOPPING=1");
   (*control)->stop();

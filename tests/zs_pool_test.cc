@@ -152,6 +152,7 @@ TEST_F(Pool, AnExhaustedArenaFailsMallocAndChargesNothing) {
   while (const auto object = pool.malloc(kFrameSize, {})) objects.push_back(*object);
   EXPECT_EQ(objects.size(), PageArena::kChunkFrames - 1);
   EXPECT_EQ(pool.stats().pages, objects.size());
+  EXPECT_EQ(pool.stats().max_pages, objects.size());
   pool.check_invariants();
   for (const Location object : objects) pool.free(object);
   EXPECT_EQ(pool.stats().pages, 0U);
