@@ -6,6 +6,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -205,9 +206,10 @@ void warn_of_differences(const Device& device, const DeviceOptions& asked) {
 
 // Makes the devices that are not there yet. One that the state holds must be of the size that was asked for.
 Result<void> make_devices(const Config& config, DeviceTable& devices) {
+  const std::vector<std::string> kept = devices.names();
   for (const DeviceOptions& options : config.devices) {
     const auto found = devices.find(options.name);
-    if (!found) {
+    if (!found || std::find(kept.begin(), kept.end(), options.name) == kept.end()) {
       if (auto created = devices.create(options); !created) return created;
       continue;
     }
