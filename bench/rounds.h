@@ -2,6 +2,7 @@
 // Two ways to do one job, timed in turns A B B A, so that what the machine does meanwhile meets both alike.
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <ctime>
 #include <vector>
@@ -28,7 +29,7 @@ class Spread {
  public:
   void add(double value) { values_.insert(std::ranges::upper_bound(values_, value), value); }
   [[nodiscard]] double at(double quantile) const {
-    return values_[static_cast<std::size_t>(quantile * static_cast<double>(values_.size() - 1) + 0.5)];
+    return values_[static_cast<std::size_t>(std::lround(quantile * static_cast<double>(values_.size() - 1)))];
   }
   [[nodiscard]] double median() const { return at(0.5); }
 

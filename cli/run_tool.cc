@@ -21,7 +21,7 @@ std::string find_tool(const std::string& name) {
   std::string folders = (path != nullptr ? path : "") + std::string(":/usr/sbin:/usr/bin:/sbin:/bin");
   for (std::size_t begin = 0, end = 0; begin <= folders.size(); begin = end + 1) {
     end = std::min(folders.find(':', begin), folders.size());
-    const std::string candidate = folders.substr(begin, end - begin) + "/" + name;
+    std::string candidate = folders.substr(begin, end - begin) + "/" + name;
     if (end > begin && access(candidate.c_str(), X_OK) == 0) return candidate;
   }
   return {};
