@@ -11,6 +11,7 @@
 #include "blockdev/attributes.h"
 #include "cli/control_client.h"
 #include "cli/device_info.h"
+#include "cli/log.h"
 #include "cli/metrics.h"
 
 namespace uzram {
@@ -19,6 +20,7 @@ namespace {
 class ControlTest : public testing::Test {
  protected:
   void SetUp() override {
+    init_log();  // before there is a second thread, as the daemon does
     DeviceOptions options;
     options.size = 1 << 20;
     ASSERT_TRUE(devices_.create(options));
