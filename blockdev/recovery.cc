@@ -131,7 +131,7 @@ class Recovery {
     return {};
   }
 
-  [[nodiscard]] Slot* slots(const Leaf& leaf) const { return reinterpret_cast<Slot*>(arena_.bytes(leaf.frame)); }
+  [[nodiscard]] Slot* slots(const Leaf& leaf) const { return by_number_[leaf.tag.device]->table_.slots(leaf.frame); }
 
   [[nodiscard]] bool is_empty(const Leaf& leaf) const {
     return std::all_of(slots(leaf), slots(leaf) + SlotTable::kLeafSlots,
