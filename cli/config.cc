@@ -8,8 +8,8 @@
 #include <fstream>
 #include <optional>
 
-#include "blockdev/size.h"
 #include "cli/device_settings.h"
+#include "cli/size_expression.h"
 #include "cli/version.h"
 
 namespace uzram {
@@ -19,7 +19,8 @@ constexpr const char* kDescription =
     "Serves compressed RAM as block devices over NBD.\n"
     "Prints the NBD URI of its first device once clients can connect, and serves until SIGTERM or SIGINT.";
 constexpr const char* kFooter =
-    "\nSIZE is a number of bytes, with K, M, G or T behind it if need be.\n"
+    "\nSIZE is a number of bytes, with K, M, G or T behind it if need be, or is reckoned from the machine's memory:\n"
+    "'min(ram / 2, 4G)'.\n"
     "The default sockets are in $RUNTIME_DIRECTORY, else /run/uzram for root, else $XDG_RUNTIME_DIR/uzram.\n"
     "With --run they are in a directory of this run alone; the command also gets $unixsocket, $control and\n"
     "$exportname.\n"
@@ -37,6 +38,8 @@ class FileReader : public CLI::ConfigTOML {
       : app_(app), device_(device), sections_(sections) {
     // A device's name may hold dots: sections do not nest.
     parentSeparator('\x1f');
+    // Nor do blanks and commas make a list of `min(ram / 2, 4G)`.
+    arraySeparator = '\x1f';
   }
 
   [[nodiscard]] std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
@@ -62,7 +65,7 @@ class FileReader : public CLI::ConfigTOML {
   static void check(const CLI::App& app, const CLI::ConfigItem& item, const std::string& where) {
     const CLI::Option* option = app.get_option_no_throw("--" + item.name);
     if (option == nullptr || !option->get_configurable()) refuse(where + ": there is no such key");
-    if (item.inputs.size() != 1) refuse(where + ": takes one value; quote it if it holds blanks or commas");
+    if (item.inputs.size() != 1) refuse(where + ": takes one value");
   }
 
   void open_section(const std::string& title) const {
@@ -114,7 +117,7 @@ void add_daemon_options(CLI::App& app, Call& call) {
   app.add_option_function<std::string>(
          "--reserve",
          [&call](const std::string& text) {
-           const auto bytes = parse_size(text);
+           const auto bytes = read_size(text);
            if (!bytes) throw CLI::ValidationError("--reserve", bytes.error().message);
            call.config.reserve = *bytes;
          },

@@ -2,8 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
-#include "blockdev/size.h"
 #include "cli/device_info.h"
+#include "cli/size_expression.h"
 
 namespace uzram {
 namespace {
@@ -33,11 +33,11 @@ tl::expected<std::uint64_t, std::string> message_of(const std::string& text) {
 }  // namespace
 
 void add_device_options(CLI::App& app, DeviceSettings& settings) {
-  add_parsed(app, "--size", settings.size, message_of<parse_device_size>, "Its size, up to 16T")->type_name("SIZE");
+  add_parsed(app, "--size", settings.size, message_of<read_device_size>, "Its size, up to 16T")->type_name("SIZE");
   add_parsed(app, "--algorithm", settings.codec, CodecSpec::parse,
              "lz4 (default), lz4hc or zstd; a level as in zstd(level=9)")
       ->type_name("A");
-  add_parsed(app, "--mem-limit", settings.mem_limit, message_of<parse_size>,
+  add_parsed(app, "--mem-limit", settings.mem_limit, message_of<read_size>,
              "The most memory its data may take; 0 (default): no limit")
       ->type_name("SIZE");
   app.add_option("--chain", settings.chain,

@@ -57,6 +57,24 @@ TEST_F(ConfigTest, SizeAloneMakesOneDeviceWithTheDefaults) {
   EXPECT_EQ(config.run, "");
 }
 
+TEST_F(ConfigTest, SizesMayBeExpressionsOfTheMachinesMemory) {
+  EXPECT_EQ(parse({"--size", "min(ram, 6000)"}).devices.at(0).size, 8192U);
+  // With and without quotes: blanks and commas make no list of it.
+  const Config config =
+      parse(with_file("size = min(ram / 2, 64K)  # half of it\n"
+                      "mem-limit = \"max(ram - ram, 5)\"\n"
+                      "swap-safe = true\n"
+                      "reserve = min(ram / 2, 1M)\n"
+                      "[device.second]\n"
+                      "size = min( ram, 2 * 4K )\n"));
+  EXPECT_EQ(config.devices.at(0).size, 65536U);
+  EXPECT_EQ(config.devices.at(0).mem_limit, 5U);
+  EXPECT_EQ(config.reserve, 1U << 20);
+  EXPECT_EQ(config.devices.at(1).size, 8192U);
+  EXPECT_EQ(refused_file("size = min(ram / 2\n"),
+            "2: uzramd: --size: 'min(ram / 2' has its end where ',' or ')' should be");
+}
+
 TEST_F(ConfigTest, EveryOptionIsTaken) {
   const Config config = parse({"--size=5000", "--name",      "swap",      "--algorithm", "zstd(level=5)",
                                "--mem-limit", "1M",          "--chain",   "8",           "--no-check",
@@ -192,7 +210,8 @@ TEST_F(ConfigTest, WrongFileIsNamedWithWhatIsWrong) {
   EXPECT_EQ(refused_file("[device.a]\nsize = 1M\n[device.b]\nsize = 1M\n[device.a]\nsize = 1M\n"),
             "2: uzramd: FILE: [device.a]: stands there twice");
   EXPECT_EQ(refused_file("[device.a]\nsize = 1M, 2M\n"),
-            "2: uzramd: FILE: [device.a] size: takes one value; quote it if it holds blanks or commas");
+            "2: uzramd: FILE: [device.a] --size: '1M, 2M' has ',' where an operator or the end should be");
+  EXPECT_EQ(refused_file("[device.a]\nsize = []\n"), "2: uzramd: FILE: [device.a] size: takes one value");
   EXPECT_EQ(refused_file("[device.a]\nsize 1M\n"), "2: uzramd: FILE: [device.a] size 1M: there is no such key");
   EXPECT_EQ(refused_file("# nothing\n"), "2: uzramd: --size SIZE is missing, and no --config FILE names a device");
 }
