@@ -6,6 +6,7 @@
 algorithm=$1
 total=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
 cc -O2 -o "$work/fill" "$(dirname "$0")/fill.c"
+cc -O2 -o "$work/witness" "$(dirname "$0")/witness.c"
 sync
 echo 3 >/proc/sys/vm/drop_caches
 
@@ -22,6 +23,10 @@ for task in /proc/"$daemon_pid"/task/*; do
   flags=$(awk '{ print $9 }' "$task/stat")
   [ $((flags & 0x180000)) = $((0x180000)) ] || fail "thread ${task##*/} is no I/O flusher"
 done
+
+echo 8 >/proc/sys/kernel/printk
+"$work/witness" "$daemon_pid" &
+finally kill $!
 
 faults() { awk '{ print $10 + $12 }' /proc/"$daemon_pid"/stat; }
 before=$(faults)
