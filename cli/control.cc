@@ -192,6 +192,8 @@ void ControlEndpoint::State::route() {
 }
 
 void ControlEndpoint::State::run() {
+  // httplib calls accept again at once where it would block: with a socket that does not block it would never rest.
+  (void)::fcntl(listener->fd(), F_SETFL, 0);
   // httplib closes its socket and returns where accept fails, as it may when memory is short; the listener stays.
   while (!stopping) {
     const int own = ::fcntl(listener->fd(), F_DUPFD_CLOEXEC, 0);

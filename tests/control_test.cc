@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <ctime>
 #include <thread>
 
 #include "blockdev/attributes.h"
@@ -238,6 +239,13 @@ TEST_F(ControlTest, ManyClientsAtOnceAreAllAnswered) {
   for (std::thread& t : clients) t.join();
   EXPECT_EQ(answered, 16);
   EXPECT_EQ(devices_.names(), std::vector<std::string>{"zram0"});
+}
+
+TEST_F(ControlTest, IdleServersUseNoProcessorTime) {
+  (void)request("GET /v1/devices");
+  const std::clock_t before = std::clock();  // of the process, whatever the machine does meanwhile
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 20);
 }
 
 TEST_F(ControlTest, StopAnswersWhatIsInFlightThenNobody) {
