@@ -1,34 +1,16 @@
 // Feeds bytes to a session over a socketpair, as a client's. The first byte chooses what was negotiated. The device
 // must be whole afterwards, whatever was asked. Built by clang with -fsanitize=fuzzer.
 
-#include <sys/eventfd.h>
-#include <sys/socket.h>
-
-#include <array>
-#include <cstddef>
-#include <cstdint>
-#include <cstdlib>
-#include <thread>
-
 #include "blockdev/nbd/session.h"
 
-namespace {
+#include <array>
+#include <thread>
+
+#include "tests/fuzz/world.h"
 
 using namespace uzram;
-using namespace uzram::nbd;
 
-struct World {
-  PageArena arena{{.capacity = 64 << 20}};
-  DeviceTable devices{arena};
-  Fd stop{eventfd(0, 0)};
-
-  World() {
-    DeviceOptions options;
-    options.size = 2 << 20;
-    options.mem_limit = 1 << 20;
-    if (!devices.create(options)) std::abort();
-  }
-};
+namespace {
 
 void drain(int fd) {
   std::array<char, 1 << 16> bytes;
@@ -38,21 +20,18 @@ void drain(int fd) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static World world;
-  int ends[2];
-  if (size == 0 || size > 60'000 || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) return 0;
-  const Fd client(ends[1]);
-  (void)!send(client.get(), data + 1, size - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-  (void)shutdown(client.get(), SHUT_WR);
-  std::thread reader(drain, client.get());
+  static fuzz::World world{{.size = 2 << 20, .mem_limit = 1 << 20}};
+  if (size == 0 || size > fuzz::Call::kMostBytes) return 0;
+  fuzz::Call call(data + 1, size - 1);
+  std::thread reader(drain, call.client());
   {
-    Connection connection(Fd(ends[0]), world.stop.get());
+    nbd::Connection connection(call.take_server(), world.stop.get());
     auto device = world.devices.open("");
-    const Agreement agreement{.device = std::move(*device),
-                              .read_only = (data[0] & 1) != 0,
-                              .structured = (data[0] & 2) != 0,
-                              .block_status = (data[0] & 4) != 0};
-    Session(connection, agreement).run();
+    const nbd::Agreement agreement{.device = std::move(*device),
+                                   .read_only = (data[0] & 1) != 0,
+                                   .structured = (data[0] & 2) != 0,
+                                   .block_status = (data[0] & 4) != 0};
+    nbd::Session(connection, agreement).run();
     agreement.device->check_invariants();
   }
   reader.join();
