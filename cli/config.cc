@@ -127,6 +127,8 @@ void add_daemon_options(CLI::App& app, Call& call) {
                  "Keep what is stored in this tmpfs folder, for the daemon that comes next")
       ->type_name("DIR")
       ->check(kNotEmpty);
+  app.add_flag("--supervise", call.config.supervise,
+               "Keep what is stored in a parent process, which starts the daemon again when it dies");
   app.add_option("--run", call.config.run,
                  "Run a shell command with $uri set, stop when it ends, and exit with its status")
       ->type_name("CMD")
@@ -175,6 +177,12 @@ std::variant<Config, Exit> finish(Call& call) {
   }
   if (call.config.swap_safe && !call.config.state.empty()) {
     return usage("--state: a tmpfs may be swapped out, to the swap that it holds: not with --swap-safe");
+  }
+  if (call.config.supervise && !call.config.state.empty()) {
+    return usage("--supervise: holds what is stored itself: not with --state");
+  }
+  if (call.config.supervise && !call.config.run.empty()) {
+    return usage("--supervise: a daemon that ends with its command needs no other: not with --run");
   }
   if (call.device.size) call.config.devices.push_back(device_options(call.name, call.device, {}));
   for (const Section& section : call.sections) {

@@ -32,6 +32,7 @@ struct Config {
   bool swap_safe = false;              // as cli/swap_safe.h
   std::uint64_t reserve = 0;           // bytes of the arena that are taken at once; with swap_safe, all of it
   std::string state;                   // the folder of the state that outlives the process; empty: none
+  bool supervise = false;              // as cli/supervise.h
   std::string run;                     // empty: serve until a signal comes
 };
 

@@ -210,8 +210,9 @@ ControlEndpoint::ControlEndpoint(std::unique_ptr<State> state) : state_(std::mov
 ControlEndpoint::~ControlEndpoint() { stop(); }
 
 Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& devices, nbd::Server& server,
-                                                                 const std::string& path, bool swap_safe) {
-  auto listener = nbd::UnixListener::listen(path);
+                                                                 const std::string& path, bool swap_safe,
+                                                                 std::optional<nbd::UnixListener> inherited) {
+  auto listener = inherited ? Result<nbd::UnixListener>(std::move(*inherited)) : nbd::UnixListener::listen(path);
   if (!listener) return tl::unexpected(listener.error());
   auto state = std::unique_ptr<State>(new State{devices, server, swap_safe, std::move(*listener)});
   state->http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
@@ -223,6 +224,8 @@ Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& de
   state->route();
   return std::unique_ptr<ControlEndpoint>(new ControlEndpoint(std::move(state)));
 }
+
+int ControlEndpoint::fd() const { return state_->listener->fd(); }
 
 void ControlEndpoint::start() {
   state_->thread = std::thread([s = state_.get()] { s->run(); });

@@ -18,6 +18,7 @@
 // take no lock that reads and writes of a device take for longer than a line of its statistics needs.
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "blockdev/device_table.h"
@@ -28,10 +29,14 @@ namespace uzram {
 class ControlEndpoint {
  public:
   // Listens; callers wait in the backlog until start. `devices` and their `server` outlive it; `swap_safe` is what it
-  // says of them. The error is nbd::UnixListener's.
+  // says of them. It takes the socket that it inherited, if there is one. The error is nbd::UnixListener's.
   [[nodiscard]] static Result<std::unique_ptr<ControlEndpoint>> listen(DeviceTable& devices, nbd::Server& server,
-                                                                       const std::string& path, bool swap_safe);
+                                                                       const std::string& path, bool swap_safe,
+                                                                       std::optional<nbd::UnixListener> inherited = {});
   ~ControlEndpoint();
+
+  // The socket it listens on, until `stop`.
+  [[nodiscard]] int fd() const;
 
   void start();
   // Answers the requests in flight and removes the socket.

@@ -1,8 +1,6 @@
 #include "cli/daemon.h"
 
 #include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -14,19 +12,18 @@
 #include <optional>
 
 #include "allocator/page_arena.h"
-#include "blockdev/recovery.h"
-#include "blockdev/size.h"
 #include "cli/control.h"
+#include "cli/device_start.h"
+#include "cli/fd_store.h"
 #include "cli/log.h"
 #include "cli/places.h"
+#include "cli/run_command.h"
 #include "cli/state_file.h"
+#include "cli/supervise.h"
 #include "cli/swap_safe.h"
 
 namespace uzram {
 namespace {
-
-constexpr int kNotRunnable = 127;  // as the shell's
-constexpr int kSignalled = 128;    // and the signal's number is added, as the shell does
 
 // Where the two sockets are, and the directory that is removed at the end if it was made for this run.
 class Places {
@@ -81,50 +78,9 @@ class Signals {
   sigset_t set_{};
 };
 
-class Command {
- public:
-  // Starts `sh -c text` with the signals as a program expects them.
-  [[nodiscard]] static Result<Command> start(const std::string& text) {
-    posix_spawnattr_t attributes;
-    ::posix_spawnattr_init(&attributes);
-    sigset_t none;
-    sigset_t standard;
-    ::sigemptyset(&none);
-    ::sigemptyset(&standard);
-    ::sigaddset(&standard, SIGPIPE);
-    ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setsigdefault(&attributes, &standard);
-    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    const char* const argv[] = {"sh", "-c", text.c_str(), nullptr};
-    Command command;
-    const int error =
-        ::posix_spawn(&command.pid_, "/bin/sh", nullptr, &attributes, const_cast<char* const*>(argv), environ);
-    ::posix_spawnattr_destroy(&attributes);
-    if (error != 0) return fail(error, std::string("/bin/sh: ") + std::strerror(error));
-    return command;
-  }
-
-  // The exit status as a shell tells it, or nothing while it runs.
-  [[nodiscard]] std::optional<int> status() const {
-    int status = 0;
-    if (::waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
-    if (WIFEXITED(status)) return WEXITSTATUS(status);
-    return WIFSIGNALED(status) ? kSignalled + WTERMSIG(status) : kNotRunnable;
-  }
-  void terminate() const { ::kill(pid_, SIGTERM); }
-
- private:
-  pid_t pid_ = -1;
-};
-
 int failed(const std::string& why) {
   std::fprintf(stderr, "uzramd: %s\n", why.c_str());
   return 1;
-}
-
-std::string describe(const DeviceOptions& d) {
-  return d.name + ": " + human_size(d.size) + ", " + d.codec.to_string() +
-         (d.mem_limit != 0 ? ", at most " + human_size(d.mem_limit) + " of memory" : "");
 }
 
 // Waits for a signal to stop. With --run, for the end of the command; a signal ends that first.
@@ -180,83 +136,105 @@ PageArena::Options memory_options(const Config& config, const std::optional<Stat
   return options;
 }
 
-// Takes over the devices that the state holds, if it does.
-Result<void> take_over(PageArena& arena, DeviceTable& devices) {
-  if (!arena.holds_state()) return {};
-  auto recovered = recover(arena);
-  if (!recovered) return tl::unexpected(std::move(recovered.error()));
-  const RecoveryReport& report = recovered->report;
-  log_info("took over " + std::to_string(recovered->devices.size()) + " devices with " + std::to_string(report.pages) +
-           " pages");
-  if (report.damaged_pages != 0)
-    log_warning(std::to_string(report.damaged_pages) + " pages are damaged and unreadable");
-  devices.adopt(std::move(recovered->devices));
-  return {};
-}
-
-// What was asked for, and the state has otherwise: that stays.
-void warn_of_differences(const Device& device, const DeviceOptions& asked) {
-  const DeviceOptions& kept = device.options();
-  if (kept.codec == asked.codec && kept.geometry == asked.geometry && kept.check == asked.check &&
-      kept.mem_limit == asked.mem_limit) {
-    return;
+// The state that is to outlive the process, if one is.
+Result<std::optional<StateFile>> open_state(const Config& config, FdStore& store) {
+  const auto some = [](StateFile file) { return std::optional<StateFile>(std::move(file)); };
+  std::vector<nbd::Fd> kept = store.take(kStateName);
+  if (kept.size() > 1) return fail(EINVAL, "the descriptor store holds more than one state");
+  if (config.state.empty()) {
+    if (!kept.empty()) return StateFile::adopt(std::move(kept.front())).map(some);
+    return store.keeps() ? StateFile::make().map(some) : std::nullopt;
   }
-  log_warning(asked.name + ": keeps the options that it was made with: " + describe(kept));
+  if (!kept.empty()) return fail(EINVAL, "--state: the descriptor store holds a state already");
+  return StateFile::open(config.state).map(some);
 }
 
-// Makes the devices that are not there yet. One that the state holds must be of the size that was asked for.
-Result<void> make_devices(const Config& config, DeviceTable& devices) {
-  const std::vector<std::string> kept = devices.names();
-  for (const DeviceOptions& options : config.devices) {
-    const auto found = devices.find(options.name);
-    if (!found || std::find(kept.begin(), kept.end(), options.name) == kept.end()) {
-      if (auto created = devices.create(options); !created) return created;
-      continue;
-    }
-    warn_of_differences(**found, options);
-    const std::uint64_t size = (*found)->size();
-    if (options.size > size || size - options.size >= kPageSize) {
-      return fail(EINVAL, options.name + ": the state holds it with " + std::to_string(size) + " bytes, not " +
-                              std::to_string(options.size));
-    }
+// The sockets that an earlier process listened on. One that is not what this one is to listen on ends here, so that
+// nobody waits at it.
+struct Sockets {
+  nbd::Listeners nbd;
+  std::optional<nbd::UnixListener> control;
+};
+
+// What TCP listens on, in letters that a descriptor's name may have.
+std::string tcp_name(const nbd::ServerOptions& options) {
+  std::string name = std::string(kTcpPrefix) + std::to_string(options.port.value_or(0)) + "-" + options.host;
+  std::replace(name.begin(), name.end(), ':', '_');
+  return name;
+}
+
+std::optional<nbd::UnixListener> inherit_unix(FdStore& store, std::string_view name, const std::string& path) {
+  for (nbd::Fd& fd : store.take(name)) {
+    if (auto adopted = nbd::UnixListener::adopt(std::move(fd), path)) return adopted;
+    store.drop(name);
   }
-  return {};
+  return std::nullopt;
 }
 
-}  // namespace
+Sockets inherit_sockets(const Config& config, const Places& places, FdStore& store) {
+  Sockets sockets{.nbd = {.unix_socket = inherit_unix(store, kUnixName, places.nbd)},
+                  .control = inherit_unix(store, kControlName, places.control)};
+  if (config.nbd.port) sockets.nbd.tcp = nbd::TcpListeners::adopt(store.take(tcp_name(config.nbd)));
+  store.drop_rest();
+  return sockets;
+}
 
-int run_daemon(const Config& config) {
+// Whatever happens to this process from here on, the next one has what was stored, and nobody who connects meanwhile is
+// turned away.
+Result<void> keep_all(FdStore& store, int state, const nbd::Server& server, const ControlEndpoint& control,
+                      const Config& config) {
+  const int unix_fd = server.unix_fd();
+  const int control_fd = control.fd();
+  return store.keep(kStateName, {&state, 1})
+      .and_then([&] {
+        return store.keep(kUnixName, {&unix_fd, 1});
+      })
+      .and_then([&] {
+        return store.keep(kControlName, {&control_fd, 1});
+      })
+      .and_then([&] { return store.keep(tcp_name(config.nbd), server.tcp_fds()); });
+}
+
+int serve(const Config& config) {
   const Signals signals;
   SwapSafe safe;
   if (config.swap_safe) safe.before_threads();
   init_log();
+  auto store = FdStore::from_environment();
   const auto places = Places::choose(config);
   if (!places) return failed(places.error().message);
-  std::optional<StateFile> state;
-  if (!config.state.empty()) {
-    auto opened = StateFile::open(config.state);
-    if (!opened) return failed(opened.error().message);
-    state.emplace(std::move(*opened));
-  }
+  auto state = open_state(config, store);
+  if (!state) return failed(state.error().message);
   if (config.swap_safe) safe.before_arena();
-  PageArena arena(memory_options(config, state));
+  PageArena arena(memory_options(config, *state));
   if (config.swap_safe) {
     safe.after_arena();
     if (const auto warning = safe.warning()) log_warning(*warning);
+    // A parent of our own locks it.
+    if (store.keeps() && !config.supervise && group_may_be_swapped()) {
+      log_warning("the state could be swapped out while the daemon is started again: set MemorySwapMax=0 in the unit");
+    }
   }
   DeviceTable devices(arena);
-  if (const auto taken = take_over(arena, devices); !taken) return failed(taken.error().message);
-  if (const auto made = make_devices(config, devices); !made) return failed(made.error().message);
-  if (state) {
-    if (const auto kept = state->keep(); !kept) return failed(kept.error().message);
+  if (const auto taken = recover_devices(arena, devices); !taken) return failed(taken.error().message);
+  if (const auto made = make_devices(config.devices, devices); !made) return failed(made.error().message);
+  if (*state) {
+    if (const auto kept = (*state)->keep(); !kept) return failed(kept.error().message);
   }
   nbd::ServerOptions options = config.nbd;
   options.unix_path = (*places)->nbd;
   options.log = [](std::string_view line) { log_info(std::string(line)); };
-  const auto server = nbd::Server::listen(devices, options);
+  Sockets sockets = inherit_sockets(config, **places, store);
+  const auto server = nbd::Server::listen(devices, options, std::move(sockets.nbd));
   if (!server) return failed(server.error().message);
-  const auto control = ControlEndpoint::listen(devices, **server, (*places)->control, config.swap_safe);
+  const auto control =
+      ControlEndpoint::listen(devices, **server, (*places)->control, config.swap_safe, std::move(sockets.control));
   if (!control) return failed(control.error().message);
+  if (*state && config.state.empty()) {
+    if (const auto kept = keep_all(store, (*state)->fd(), **server, **control, config); !kept) {
+      return failed(kept.error().message);
+    }
+  }
   (*server)->start();
   (*control)->start();
   announce(config, devices, **places, **server);
@@ -265,6 +243,13 @@ int run_daemon(const Config& config) {
   (*control)->stop();
   (*server)->stop();
   return code;
+}
+
+}  // namespace
+
+int run_daemon(const Config& config) {
+  if (config.supervise) return supervise(config.swap_safe, [&] { return serve(config); });
+  return serve(config);
 }
 
 }  // namespace uzram

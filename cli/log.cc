@@ -8,6 +8,7 @@
 namespace uzram {
 
 void init_log() {
+  if (spdlog::get("uzramd") != nullptr) return;
   spdlog::set_default_logger(spdlog::stderr_logger_mt("uzramd"));
   const bool journal = std::getenv("JOURNAL_STREAM") != nullptr;
   spdlog::set_pattern(journal ? "%l: %v" : "%Y-%m-%d %H:%M:%S.%e uzramd[%P] %l: %v");

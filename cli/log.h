@@ -7,7 +7,7 @@
 
 namespace uzram {
 
-// Time stamps are left out where the journal adds its own.
+// Time stamps are left out where the journal adds its own. A child that is forked after it need not call it again.
 void init_log();
 void log_info(const std::string& line);
 void log_warning(const std::string& line);

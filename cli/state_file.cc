@@ -2,18 +2,19 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <utility>
 
 namespace uzram {
 namespace {
 
 constexpr mode_t kMode = 0600;
+constexpr char kNoName[] = "the state";
 
 tl::unexpected<Error> failed(const std::string& path) { return fail(errno, path + ": " + std::strerror(errno)); }
 
@@ -25,6 +26,8 @@ bool lock(int fd) {
   return ::fcntl(fd, F_SETLK, &whole) == 0;
 }
 
+tl::unexpected<Error> served(const std::string& path) { return fail(EBUSY, path + ": another process serves it"); }
+
 }  // namespace
 
 Result<StateFile> StateFile::open(const std::string& directory) {
@@ -32,31 +35,34 @@ Result<StateFile> StateFile::open(const std::string& directory) {
   if (::statfs(directory.c_str(), &info) != 0) return failed(directory);
   if (info.f_type != TMPFS_MAGIC) return fail(EINVAL, directory + ": not in a tmpfs; a state is memory");
   const std::string path = directory + "/uzram.state";
-  int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-  const bool is_new = fd < 0 && errno == ENOENT;
-  if (is_new) fd = ::open(directory.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, kMode);
-  if (fd < 0) return failed(path);
-  StateFile state(fd, path, is_new);
+  nbd::Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  const bool is_new = !fd.valid() && errno == ENOENT;
+  if (is_new) fd = nbd::Fd(::open(directory.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, kMode));
+  if (!fd.valid()) return failed(path);
   struct stat file {};
-  if (::fstat(fd, &file) != 0) return failed(path);
+  if (::fstat(fd.get(), &file) != 0) return failed(path);
   if (!S_ISREG(file.st_mode)) return fail(EINVAL, path + ": not a file");
-  if (!lock(fd)) return fail(EBUSY, path + ": another process serves it");
-  return state;
+  if (!lock(fd.get())) return served(path);
+  return StateFile(std::move(fd), path, is_new);
+}
+
+Result<StateFile> StateFile::make() {
+  nbd::Fd fd(::memfd_create("uzram", MFD_CLOEXEC));
+  if (!fd.valid() || !lock(fd.get())) return failed(kNoName);
+  return StateFile(std::move(fd), kNoName, false);
+}
+
+Result<StateFile> StateFile::adopt(nbd::Fd fd) {
+  if (!lock(fd.get())) return served(kNoName);
+  return StateFile(std::move(fd), kNoName, false);
 }
 
 Result<void> StateFile::keep() {
   if (!is_new_) return {};
-  const std::string self = "/proc/self/fd/" + std::to_string(fd_);
+  const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());
   if (::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW) != 0) return failed(path_);
   is_new_ = false;
   return {};
-}
-
-StateFile::StateFile(StateFile&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), is_new_(other.is_new_) {}
-
-StateFile::~StateFile() {
-  if (fd_ >= 0) ::close(fd_);
 }
 
 }  // namespace uzram

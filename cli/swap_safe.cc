@@ -79,6 +79,15 @@ std::optional<std::string> SwapSafe::warning() const {
   return text;
 }
 
+bool group_may_be_swapped() {
+  std::ifstream groups("/proc/self/cgroup");
+  std::string limit;
+  for (std::string line; std::getline(groups, line);) {
+    if (line.starts_with("0::")) std::ifstream("/sys/fs/cgroup" + line.substr(3) + "/memory.swap.max") >> limit;
+  }
+  return limit != "0";
+}
+
 std::uint64_t min_free_kilobytes() {
   std::uint64_t now = 0;
   std::ifstream(kMinFree) >> now;

@@ -48,6 +48,10 @@ class SwapSafe {
 // Whether the calling thread may write back memory without waiting for memory (PR_GET_IO_FLUSHER).
 [[nodiscard]] bool is_io_flusher();
 
+// Whether the kernel may swap out memory of this process's control group (memory.swap.max), so that shared memory which
+// outlives the process is safe only as long as it is locked.
+[[nodiscard]] bool group_may_be_swapped();
+
 // vm.min_free_kbytes as it is, and what swapping to a daemon was measured to need: 32 MiB, on a small machine a tenth
 // of its memory.
 [[nodiscard]] std::uint64_t min_free_kilobytes();

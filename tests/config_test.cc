@@ -122,9 +122,17 @@ TEST_F(ConfigTest, UnknownWordIsRefused) {
   EXPECT_EQ(refused({"--size=1M", "--frob"}), "2: uzramd: The following argument was not expected: --frob");
   EXPECT_EQ(refused({"--size=1M", "frob"}), "2: uzramd: The following argument was not expected: frob");
   // Options of what is not there yet.
-  for (const char* word : {"--takeover", "--supervise", "--tls-psk=/x"}) {
+  for (const char* word : {"--takeover", "--tls-psk=/x"}) {
     EXPECT_EQ(refused({"--size=1M", word}).substr(0, 2), "2:") << word;
   }
+}
+
+TEST_F(ConfigTest, OneHolderOfTheStateIsEnough) {
+  EXPECT_TRUE(parse({"--size=1M", "--supervise"}).supervise);
+  EXPECT_EQ(refused({"--size=1M", "--supervise", "--state=/x"}),
+            "2: uzramd: --supervise: holds what is stored itself: not with --state");
+  EXPECT_EQ(refused({"--size=1M", "--supervise", "--run=true"}),
+            "2: uzramd: --supervise: a daemon that ends with its command needs no other: not with --run");
 }
 
 TEST_F(ConfigTest, OtherThanLoopbackNeedsConsent) {

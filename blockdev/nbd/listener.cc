@@ -111,6 +111,21 @@ Result<UnixListener> UnixListener::listen(const std::string& path) {
   return listener;
 }
 
+std::optional<UnixListener> UnixListener::adopt(Fd fd, const std::string& path) {
+  sockaddr_un address{};
+  socklen_t length = sizeof address - 1;
+  struct stat info {};
+  if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return std::nullopt;
+  const bool same = address.sun_family == AF_UNIX && path == address.sun_path;
+  if (!same || lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return std::nullopt;
+  return UnixListener(std::move(fd), path);
+}
+
+TcpListeners TcpListeners::adopt(std::vector<Fd> fds) {
+  const std::uint16_t port = fds.empty() ? 0 : port_of(fds.front().get());
+  return {.fds = std::move(fds), .port = port};
+}
+
 Result<TcpListeners> TcpListeners::listen(const std::string& host, std::uint16_t port) {
   const std::string where = host + " port " + std::to_string(port);
   addrinfo hints{};

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ class UnixListener {
  public:
   // Mode 0600. A socket file that nobody answers is taken over; the error names the path and why otherwise.
   [[nodiscard]] static Result<UnixListener> listen(const std::string& path);
+  // A socket that listens already, and has this path; nothing where it is another.
+  [[nodiscard]] static std::optional<UnixListener> adopt(Fd fd, const std::string& path);
   UnixListener(UnixListener&&) noexcept = default;
   UnixListener& operator=(UnixListener&&) = delete;
   // Removes the file, unless another has taken its place.
@@ -37,11 +40,19 @@ class UnixListener {
 };
 
 struct TcpListeners {
-  std::vector<Fd> fds;
+  std::vector<Fd> fds = {};
   std::uint16_t port = 0;
 
   // Every address that `host` stands for, on one port; 0 takes a free one. The error names host, port and why.
   [[nodiscard]] static Result<TcpListeners> listen(const std::string& host, std::uint16_t port);
+  // Sockets that listen already.
+  [[nodiscard]] static TcpListeners adopt(std::vector<Fd> fds);
+};
+
+// All that a server listens on, where it was made before the server.
+struct Listeners {
+  std::optional<UnixListener> unix_socket = {};
+  TcpListeners tcp = {};
 };
 
 }  // namespace uzram::nbd

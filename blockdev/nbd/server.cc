@@ -67,17 +67,22 @@ struct Server::State {
   SmallThread acceptor;
 };
 
-Result<std::unique_ptr<Server>> Server::listen(DeviceTable& devices, const ServerOptions& options) {
+Result<std::unique_ptr<Server>> Server::listen(DeviceTable& devices, const ServerOptions& options,
+                                               Listeners inherited) {
   auto state = std::make_unique<State>(devices, options);
   if (!state->stop_event.valid() || !state->ended_event.valid()) {
     return fail(errno, std::string("cannot make an eventfd: ") + std::strerror(errno));
   }
-  if (!options.unix_path.empty()) {
+  if (inherited.unix_socket) {
+    state->unix_listener.emplace(std::move(*inherited.unix_socket));
+  } else if (!options.unix_path.empty()) {
     auto listener = UnixListener::listen(options.unix_path);
     if (!listener) return tl::unexpected(listener.error());
     state->unix_listener.emplace(std::move(*listener));
   }
-  if (options.port) {
+  if (!inherited.tcp.fds.empty()) {
+    state->tcp = std::move(inherited.tcp);
+  } else if (options.port) {
     auto listeners = TcpListeners::listen(options.host, *options.port);
     if (!listeners) return tl::unexpected(listeners.error());
     state->tcp = std::move(*listeners);
@@ -139,6 +144,14 @@ void Server::stop() {
   state_->unix_listener.reset();
   state_->tcp.fds.clear();
   state_->clients.drain(std::chrono::seconds(kStopSeconds));
+}
+
+int Server::unix_fd() const { return state_->unix_listener ? state_->unix_listener->fd() : -1; }
+
+std::vector<int> Server::tcp_fds() const {
+  std::vector<int> fds;
+  for (const Fd& fd : state_->tcp.fds) fds.push_back(fd.get());
+  return fds;
 }
 
 std::vector<std::string> Server::uris(std::string_view export_name) const {

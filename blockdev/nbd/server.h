@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "blockdev/device_table.h"
+#include "blockdev/nbd/listener.h"
 #include "blockdev/types.h"
 
 namespace uzram::nbd {
@@ -34,8 +35,9 @@ class Server {
  public:
   // Binds and listens; clients wait in the backlog until start. `devices` outlives the server. Fails with one line
   // that names the address and why: a path that exists (a socket that nobody answers is taken over), is too long or
-  // lies in a folder that is missing; a port in use.
-  [[nodiscard]] static Result<std::unique_ptr<Server>> listen(DeviceTable& devices, const ServerOptions& options);
+  // lies in a folder that is missing; a port in use. Of `inherited` it takes what is there instead of making it.
+  [[nodiscard]] static Result<std::unique_ptr<Server>> listen(DeviceTable& devices, const ServerOptions& options,
+                                                              Listeners inherited = {});
   ~Server();
 
   // Accepts and serves from now on, in threads of its own. Throws std::system_error where there is none to be had.
@@ -44,6 +46,10 @@ class Server {
   // Stops accepting, removes the sockets, answers what clients have sent, closes every connection. Returns when all
   // of it is done, after kStopSeconds and what the device's operations under way take at the most.
   void stop();
+
+  // The sockets it listens on, until `stop`; -1 where there is no unix socket.
+  [[nodiscard]] int unix_fd() const;
+  [[nodiscard]] std::vector<int> tcp_fds() const;
 
   // The URIs of an export, one for each socket it is served on, unix first.
   [[nodiscard]] std::vector<std::string> uris(std::string_view export_name) const;

@@ -1,0 +1,47 @@
+#include "cli/run_command.h"
+
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+
+namespace uzram {
+namespace {
+
+constexpr int kNotRunnable = 127;  // as the shell's
+constexpr int kSignalled = 128;    // and the signal's number is added, as the shell does
+
+}  // namespace
+
+Result<Command> Command::start(const std::string& text) {
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  sigset_t none;
+  sigset_t standard;
+  ::sigemptyset(&none);
+  ::sigemptyset(&standard);
+  ::sigaddset(&standard, SIGPIPE);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setsigdefault(&attributes, &standard);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  const char* const argv[] = {"sh", "-c", text.c_str(), nullptr};
+  Command command;
+  const int error =
+      ::posix_spawn(&command.pid_, "/bin/sh", nullptr, &attributes, const_cast<char* const*>(argv), environ);
+  ::posix_spawnattr_destroy(&attributes);
+  if (error != 0) return fail(error, std::string("/bin/sh: ") + std::strerror(error));
+  return command;
+}
+
+std::optional<int> Command::status() const {
+  int status = 0;
+  if (::waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
+  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  return WIFSIGNALED(status) ? kSignalled + WTERMSIG(status) : kNotRunnable;
+}
+
+void Command::terminate() const { ::kill(pid_, SIGTERM); }
+
+}  // namespace uzram

@@ -1,0 +1,28 @@
+#pragma once
+// The shell command of --run.
+//
+// Threads: one.
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
+#include "blockdev/types.h"
+
+namespace uzram {
+
+class Command {
+ public:
+  // Starts `sh -c text` with the signals as a program expects them.
+  [[nodiscard]] static Result<Command> start(const std::string& text);
+
+  // The exit status as a shell tells it, or nothing while it runs.
+  [[nodiscard]] std::optional<int> status() const;
+  void terminate() const;
+
+ private:
+  pid_t pid_ = -1;
+};
+
+}  // namespace uzram
