@@ -12,8 +12,8 @@
 
 namespace uzram::nbd {
 
-ClientSet::ClientSet(DeviceTable& devices, const ServerOptions& options, int stop_fd, int ended_fd)
-    : devices_(devices), options_(options), stop_fd_(stop_fd), ended_fd_(ended_fd) {}
+ClientSet::ClientSet(DeviceTable& devices, const ServerOptions& options, Crew& crew, int stop_fd, int ended_fd)
+    : devices_(devices), options_(options), crew_(crew), stop_fd_(stop_fd), ended_fd_(ended_fd) {}
 
 void ClientSet::admit(Fd socket) {
   std::unique_lock lock(mutex_);
@@ -80,7 +80,7 @@ void ClientSet::negotiate_and_serve(Client& client) {
   const HandshakeResult result = negotiate(client.connection, devices_, options);
   if (!result.failure.empty()) log("a connection was closed: " + std::string(result.failure));
   if (!result.agreement) return;
-  Session session(client.connection, *result.agreement);
+  Session session(client.connection, *result.agreement, crew_);
   enter_transmission(client, *result.agreement->device);
   if (client.connection.send_all(result.answer)) session.run();
 }

@@ -12,6 +12,7 @@
 
 #include "blockdev/device_table.h"
 #include "blockdev/nbd/connection.h"
+#include "blockdev/nbd/crew.h"
 #include "blockdev/nbd/server.h"
 #include "blockdev/nbd/small_thread.h"
 
@@ -19,9 +20,9 @@ namespace uzram::nbd {
 
 class ClientSet {
  public:
-  // `stop_fd` is readable once the server stops; each connection that ends adds to the eventfd `ended_fd`. All four
+  // `stop_fd` is readable once the server stops; each connection that ends adds to the eventfd `ended_fd`. All five
   // outlive the set.
-  ClientSet(DeviceTable& devices, const ServerOptions& options, int stop_fd, int ended_fd);
+  ClientSet(DeviceTable& devices, const ServerOptions& options, Crew& crew, int stop_fd, int ended_fd);
   // There are no connections any more: `drain` was called, or nobody was admitted.
   ~ClientSet() = default;
   ClientSet(const ClientSet&) = delete;
@@ -67,6 +68,7 @@ class ClientSet {
 
   DeviceTable& devices_;
   const ServerOptions& options_;
+  Crew& crew_;
   const int stop_fd_;
   const int ended_fd_;
   mutable std::mutex mutex_;

@@ -6,12 +6,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "blockdev/nbd/client_set.h"
@@ -52,7 +54,7 @@ struct Server::State {
         devices(device_table),
         stop_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         ended_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-        clients(devices, options, stop_event.get(), ended_event.get()) {}
+        clients(devices, options, crew, stop_event.get(), ended_event.get()) {}
 
   void accept_loop();
   bool accept_from(int listener);
@@ -63,6 +65,7 @@ struct Server::State {
   const Fd ended_event;
   std::optional<UnixListener> unix_listener;
   TcpListeners tcp;
+  Crew crew;
   ClientSet clients;
   SmallThread acceptor;
 };
@@ -104,6 +107,8 @@ void Server::start() {
     static_cast<State*>(state)->accept_loop();
     return nullptr;
   };
+  // The acceptor's time is small; one core is the session's own.
+  state_->crew.start(std::max(std::thread::hardware_concurrency(), 1U) - 1);
   const bool started = state_->acceptor.start(body, state_.get());
   (void)pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (!started) throw std::system_error(EAGAIN, std::generic_category(), "cannot start accepting connections");

@@ -37,19 +37,11 @@ std::uint32_t state_of(ExtentKind kind) {
   return 0;
 }
 
-// The longest part of `length` bytes from `offset` that has at most `limit` bytes and ends where a page ends: all of
-// it if that fits, 0 if no page ends within the limit.
-std::uint64_t piece_at(std::uint64_t offset, std::uint64_t length, std::uint64_t limit) {
-  if (length <= limit) return length;
-  const std::uint64_t tail = (offset + limit) % kPageSize;
-  return limit > tail ? limit - tail : 0;
-}
-
 }  // namespace
 
-Session::Session(Connection& connection, const Agreement& agreement)
+Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
     : device_(*agreement.device),
-      stream_(device_.make_stream()),
+      io_(device_, crew),
       rules_{.size = device_.size(),
              .read_only = agreement.read_only,
              .structured = agreement.structured,
@@ -66,6 +58,12 @@ void Session::run() {
 }
 
 Session::Next Session::execute_batch() {
+  const Next next = take_requests();
+  execute_writes();
+  return next;
+}
+
+Session::Next Session::take_requests() {
   while (replies_.good() && !broken_) {
     const auto bytes = window_.bytes();
     needed_ = kRequestBytes;
@@ -86,19 +84,21 @@ Session::Next Session::execute_batch() {
 }
 
 void Session::execute(const Request& request, std::span<const std::byte> payload) {
-  if (const Refusal refusal = validate(request, rules_)) return answer(request, refusal);
+  const Refusal refusal = validate(request, rules_);
+  if (refusal || request.command != Command::write || !io_.room_for(request)) execute_writes();
+  if (refusal) return answer(request, refusal);
   const ByteOffset offset{request.offset};
   switch (request.command) {
     case Command::read:
       if (!rules_.structured) return read_simple(request);
       return (request.flags & kDf) != 0 ? read_one_chunk(request) : read_chunks(request);
     case Command::write:
-      return answer(request, refusal_of(device_.write(*stream_, offset, payload)));
+      return io_.put_off(request, payload);
     case Command::trim:
       device_.discard(offset, request.length);
       return answer(request, {});
     case Command::write_zeroes:
-      return answer(request, refusal_of(device_.write_zeroes(*stream_, offset, request.length)));
+      return answer(request, refusal_of(device_.write_zeroes(io_.stream(), offset, request.length)));
     case Command::block_status:
       return block_status(request);
     // Everything that has been answered is visible to every client already, and memory is all there is.
@@ -109,9 +109,14 @@ void Session::execute(const Request& request, std::span<const std::byte> payload
   }
 }
 
+void Session::execute_writes() {
+  io_.execute([&](const Request& request, const IoResult& result) { answer(request, refusal_of(result)); });
+}
+
 // Executes a write page by page as it arrives. One that is refused, or fails, is received to its end all the same.
 Session::Next Session::stream_write(const Request& request) {
   Refusal refusal = validate(request, rules_);
+  execute_writes();
   window_.consume(kRequestBytes);
   replies_.flush();
   std::uint64_t offset = request.offset;
@@ -122,7 +127,7 @@ Session::Next Session::stream_write(const Request& request) {
       if (!window_.receive(kPageSize, true)) return Next::close;
       continue;
     }
-    if (!refusal) refusal = refusal_of(device_.write(*stream_, ByteOffset{offset}, bytes.first(n)));
+    if (!refusal) refusal = refusal_of(io_.write(ByteOffset{offset}, bytes.first(n)));
     window_.consume(n);
     offset += n;
     left -= n;
@@ -142,7 +147,7 @@ void Session::answer(const Request& request, const Refusal& refusal) {
 void Session::read_simple(const Request& request) {
   if (request.length > ReplyBuffer::kMaxPiece) return read_simple_streamed(request);
   std::byte* const p = replies_.room(kSimpleReplyBytes + request.length);
-  const IoResult result = device_.read(*stream_, ByteOffset{request.offset}, {p + kSimpleReplyBytes, request.length});
+  const IoResult result = io_.read(ByteOffset{request.offset}, {p + kSimpleReplyBytes, request.length});
   ReplyBuffer::put_simple(p, request.cookie, refusal_of(result).error);
   replies_.commit(kSimpleReplyBytes + (result ? request.length : 0));
 }
@@ -153,7 +158,7 @@ void Session::read_simple_streamed(const Request& request) {
   for (std::uint64_t offset = request.offset; offset < end;) {
     const std::uint64_t n = piece_at(offset, end - offset, ReplyBuffer::kMaxPiece);
     std::byte* const p = replies_.room(n);
-    if (!device_.read(*stream_, ByteOffset{offset}, {p, n})) {
+    if (!io_.read(ByteOffset{offset}, {p, n})) {
       // The piece is not sent, so that no client takes the reply for whole.
       broken_ = true;
       return;
@@ -181,7 +186,7 @@ void Session::read_chunks(const Request& request) {
 // One chunk of at most ReplyBuffer::kMaxPiece bytes; or, and then false, the error that ends the reply.
 bool Session::read_data_chunk(std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset, std::uint64_t length) {
   std::byte* p = replies_.room(kDataChunkBytes + length);
-  const IoResult result = device_.read(*stream_, ByteOffset{offset}, {p + kDataChunkBytes, length});
+  const IoResult result = io_.read(ByteOffset{offset}, {p + kDataChunkBytes, length});
   if (!result) {
     replies_.error_chunk(cookie, refusal_of(result), offset);
     return false;
@@ -216,7 +221,7 @@ void Session::read_one_chunk_streamed(const Request& request) {
     const std::uint64_t n = piece_at(offset, end - offset, ReplyBuffer::kMaxPiece);
     std::byte* const p = replies_.room(n);
     if (!refusal) {
-      refusal = refusal_of(device_.read(*stream_, ByteOffset{offset}, {p, n}));
+      refusal = refusal_of(io_.read(ByteOffset{offset}, {p, n}));
       failed_at = offset;
     }
     if (refusal) std::memset(p, 0, n);

@@ -1,6 +1,7 @@
 #pragma once
 // The transmission phase of one connection: takes all complete requests that the socket holds, validates each once,
-// executes them in order, and answers them in one send. Nothing is allocated after the constructor.
+// executes them, and answers them in one send; writes that do not overlap and have arrived one behind the other
+// together. Nothing is allocated after the constructor.
 //
 // A request or a reply larger than its buffer streams through it. A write that fails is still received to its end.
 // An error after a simple reply has begun closes the connection: there is no other way to say it.
@@ -16,14 +17,15 @@
 #include "blockdev/nbd/receive_window.h"
 #include "blockdev/nbd/reply_buffer.h"
 #include "blockdev/nbd/request.h"
+#include "blockdev/nbd/shared_io.h"
 
 namespace uzram::nbd {
 
 class Session {
  public:
-  // Allocates its buffers, about 2 MiB that use memory only as far as they are touched, and the device's stream.
-  // `connection` and `agreement` outlive the session.
-  Session(Connection& connection, const Agreement& agreement);
+  // Allocates its buffers, about 2 MiB that use memory only as far as they are touched, and a stream of the device
+  // for each of the crew's workers. All three outlive the session.
+  Session(Connection& connection, const Agreement& agreement, Crew& crew);
 
   // Serves until the client leaves or breaks the protocol, or its socket is shut.
   void run();
@@ -33,6 +35,8 @@ class Session {
   enum class Next { receive, close };
 
   Next execute_batch();
+  Next take_requests();
+  void execute_writes();
   void execute(const Request& request, std::span<const std::byte> payload);
   Next stream_write(const Request& request);
   void answer(const Request& request, const Refusal& refusal);
@@ -46,7 +50,7 @@ class Session {
   void block_status(const Request& request);
 
   Device& device_;
-  const StreamPtr stream_;
+  SharedIo io_;
   const Rules rules_;
   ReceiveWindow window_;
   ReplyBuffer replies_;

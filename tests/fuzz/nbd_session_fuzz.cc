@@ -31,7 +31,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                    .read_only = (data[0] & 1) != 0,
                                    .structured = (data[0] & 2) != 0,
                                    .block_status = (data[0] & 4) != 0};
-    nbd::Session(connection, agreement).run();
+    nbd::Crew alone;
+    nbd::Session(connection, agreement, alone).run();
     agreement.device->check_invariants();
   }
   reader.join();

@@ -1,0 +1,69 @@
+#pragma once
+// Threads that help a session which has much to compress or decompress at once, so that one connection can use
+// several cores. There is no queue: who finds the helpers idle has them, and who does not works alone, as the
+// cores are busy then anyway.
+//
+// Threads: `run` may be called from any number at once; the rest belongs to one.
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+#include "blockdev/nbd/small_thread.h"
+
+namespace uzram::nbd {
+
+class Crew {
+ public:
+  static constexpr unsigned kMostHelpers = 3;
+
+  Crew() = default;
+  // No `run` is under way.
+  ~Crew();
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+
+  // Starts up to `helpers` threads, at most kMostHelpers; fewer where the system has no more to give.
+  void start(unsigned helpers);
+
+  // Calls job(part, worker) once for each part < parts: on this thread, as worker 0, and on helpers beside it, whose
+  // numbers are at most kMostHelpers. Returns when all calls have. No exception may escape from `job`.
+  template <class Job>
+  void run(std::size_t parts, const Job& job) {
+    share(
+        parts, [](const void* j, std::size_t part, unsigned worker) { (*static_cast<const Job*>(j))(part, worker); },
+        &job);
+  }
+
+  // How many workers' numbers `run` may use.
+  [[nodiscard]] unsigned workers() const { return 1 + started_; }
+
+ private:
+  using Call = void (*)(const void* job, std::size_t part, unsigned worker);
+  struct Helper {
+    Crew* crew = nullptr;
+    unsigned worker = 0;
+    SmallThread thread{};
+  };
+  static constexpr std::uint32_t kOpen = 1U << 31;
+
+  void share(std::size_t parts, Call call, const void* job);
+  void work(unsigned worker);
+  void help(unsigned worker);
+
+  std::mutex busy_;  // held while the helpers are somebody's
+  Call call_ = nullptr;
+  const void* job_ = nullptr;
+  std::size_t parts_ = 0;
+  std::atomic<std::size_t> next_{0};  // the next part that nobody has
+  // kOpen while a helper may join in, plus those that have; the four fields above are theirs to read until it is 0.
+  std::atomic<std::uint32_t> gate_{0};
+  std::atomic<std::uint32_t> rounds_{0};  // what helpers sleep on
+  std::atomic<bool> stopping_{false};
+  unsigned started_ = 0;
+  std::array<Helper, kMostHelpers> helpers_;
+};
+
+}  // namespace uzram::nbd
