@@ -85,6 +85,7 @@ class FileReader : public CLI::ConfigTOML {
 
 struct Call {
   DeviceSettings device;
+  ExportSettings exported;
   std::string name = "zram0";
   std::string host;
   std::string config_file;
@@ -106,8 +107,17 @@ void add_daemon_options(CLI::App& app, Call& call) {
       ->type_name("N")
       ->check(CLI::Range(0, 65535).description(""));
   app.add_option("--host", call.host, "What TCP listens on; default 127.0.0.1")->type_name("H")->check(kNotEmpty);
-  app.add_flag("--allow-insecure", call.allow_insecure, "Let --host be other than loopback, with no encryption");
-  app.add_flag("--read-only", nbd.read_only, "Refuse every write");
+  app.add_flag("--allow-insecure", call.allow_insecure, "Let --host be other than loopback without --tls-require");
+  app.add_option("--tls-certificates", nbd.tls.certificates,
+                 "Offer TLS, with the ca-cert.pem, server-cert.pem and server-key.pem of this folder")
+      ->type_name("DIR")
+      ->check(kNotEmpty);
+  app.add_option("--tls-psk", nbd.tls.psk_file, "Offer TLS, with the keys of this file: a line is name:hexadecimal key")
+      ->type_name("FILE")
+      ->check(kNotEmpty);
+  app.add_flag("--tls-require", nbd.tls.require, "Serve TCP clients with TLS only");
+  app.add_flag("--tls-verify-peer", nbd.tls.verify_peer, "Demand of TLS clients a certificate of the CA, or a key");
+  add_export_options(app, call.exported);
   app.option_defaults()->group("Daemon");
   app.add_option("--control", call.config.control_path, "The control endpoint's socket; default control.sock")
       ->type_name("PATH")
@@ -153,25 +163,47 @@ std::string one_ending(std::string text) {
 
 Exit usage(const std::string& why) { return {2, "uzramd: " + one_line(why)}; }
 
-DeviceOptions section_options(const Section& section, const DeviceSettings& fallback) {
+// Adds what a section describes.
+void take_section(const Section& section, Call& call) {
   CLI::App app;
   app.set_help_flag();
   DeviceSettings settings;
+  ExportSettings exported;
   add_device_options(app, settings);
+  add_export_options(app, exported);
   std::vector<std::string> arguments(section.arguments.rbegin(), section.arguments.rend());
   app.parse(arguments);
   if (!settings.size) throw CLI::ConfigError("size is missing", CLI::ExitCodes::ConfigError);
-  return device_options(section.device, settings, fallback);
+  call.config.devices.push_back(device_options(section.device, settings, call.device));
+  call.config.nbd.access.exports.emplace(section.device, export_rules(exported, call.exported));
+}
+
+// What is wrong with what clients are offered, or nothing.
+std::optional<Exit> refuse_clients(const Call& call) {
+  const nbd::ServerOptions& nbd = call.config.nbd;
+  if (!call.host.empty() && !nbd.port) return usage("--host: says where TCP listens, and --port N is missing");
+  if ((nbd.tls.require || nbd.tls.verify_peer) && !nbd.tls.offered()) {
+    return usage(std::string(nbd.tls.require ? "--tls-require" : "--tls-verify-peer") +
+                 ": needs --tls-certificates DIR or --tls-psk FILE");
+  }
+  if (nbd.tls.verify_peer && nbd.tls.certificates.empty()) {
+    return usage("--tls-verify-peer: needs --tls-certificates DIR, whose CA is believed");
+  }
+  if (nbd.port && !call.allow_insecure && !nbd.tls.require && !is_loopback(nbd.host)) {
+    return usage("--host " + nbd.host +
+                 ": not loopback, and NBD is not encrypted: add --tls-require, or --allow-insecure if you mean it");
+  }
+  if (nbd.tls.offered() && call.config.swap_safe) {
+    return usage("--swap-safe: TLS asks for memory as it serves: not with --tls-certificates or --tls-psk");
+  }
+  return std::nullopt;
 }
 
 std::variant<Config, Exit> finish(Call& call) {
   nbd::ServerOptions& nbd = call.config.nbd;
+  nbd.access.others = export_rules(call.exported);
   if (!call.host.empty()) nbd.host = call.host;
-  if (!call.host.empty() && !nbd.port) return usage("--host: says where TCP listens, and --port N is missing");
-  if (nbd.port && !call.allow_insecure && !is_loopback(nbd.host)) {
-    return usage("--host " + nbd.host +
-                 ": not loopback, and NBD is not encrypted: add --allow-insecure if you mean it");
-  }
+  if (auto refused = refuse_clients(call)) return *refused;
   if (call.config.swap_safe && call.config.reserve == 0) {
     return usage("--swap-safe: needs --reserve SIZE, the memory that the devices may use");
   }
@@ -187,7 +219,7 @@ std::variant<Config, Exit> finish(Call& call) {
   if (call.device.size) call.config.devices.push_back(device_options(call.name, call.device, {}));
   for (const Section& section : call.sections) {
     try {
-      call.config.devices.push_back(section_options(section, call.device));
+      take_section(section, call);
     } catch (const CLI::ParseError& e) {
       return usage(call.config_file + ": [device." + section.device + "] " + e.what());
     }
@@ -210,6 +242,7 @@ std::variant<Config, Exit> parse_config(const std::vector<std::string>& argument
   device.set_help_flag();
   Call call;
   DeviceSettings unused;
+  ExportSettings unused_too;
   app.set_help_flag();  // it is made last, so that its group comes last
   app.footer(kFooter);
   app.get_formatter()->column_width(24);
@@ -217,6 +250,7 @@ std::variant<Config, Exit> parse_config(const std::vector<std::string>& argument
   app.add_option("--name", call.name, "The device's export name; default zram0")->type_name("NAME");
   add_device_options(app, call.device);
   add_device_options(device, unused);
+  add_export_options(device, unused_too);
   add_daemon_options(app, call);
   app.config_formatter(std::make_shared<FileReader>(app, device, call.sections));
   app.set_version_flag("--version", std::string("uzramd ") + kVersion, "Print the version")

@@ -3,7 +3,8 @@
 //
 // The file holds `key = value` lines; a key is a long option without its dashes, and the command line wins over it.
 // `#` begins a comment. After the options of the daemon, each section [device.NAME] describes one more device with
-// the keys size, algorithm, mem-limit, chain and no-check; of those but size, the daemon's own values are the default.
+// the keys size, algorithm, mem-limit, chain, no-check, read-only and allow; of those but size, the daemon's own values
+// are the default.
 //
 //     control = /run/uzram/control.sock
 //     algorithm = zstd(level=9)

@@ -58,6 +58,21 @@ DeviceOptions device_options(std::string name, const DeviceSettings& own, const 
   return options;
 }
 
+void add_export_options(CLI::App& app, ExportSettings& settings) {
+  app.add_flag("--read-only", settings.read_only, "Refuse every write");
+  const auto parse = [](const std::string& text) {
+    return nbd::parse_identities(text).map_error([](const Error& e) { return e.message; });
+  };
+  add_parsed(app, "--allow", settings.allow, parse,
+             "Serve only these: user:NAME, psk:NAME or cert:COMMON-NAME, with commas between them")
+      ->type_name("WHO");
+}
+
+nbd::ExportRules export_rules(const ExportSettings& own, const ExportSettings& fallback) {
+  return {.read_only = own.read_only.value_or(fallback.read_only.value_or(false)),
+          .allow = own.allow ? *own.allow : fallback.allow.value_or(std::vector<nbd::Identity>{})};
+}
+
 std::string one_line(std::string text) {
   for (char& c : text) {
     if (c == '\n') c = ' ';

@@ -52,7 +52,9 @@ TEST_F(ConfigTest, SizeAloneMakesOneDeviceWithTheDefaults) {
   EXPECT_EQ(config.nbd.unix_path, "");
   EXPECT_FALSE(config.nbd.port);
   EXPECT_EQ(config.nbd.host, "127.0.0.1");
-  EXPECT_FALSE(config.nbd.read_only);
+  EXPECT_FALSE(config.nbd.access.others.read_only);
+  EXPECT_TRUE(config.nbd.access.others.allow.empty());
+  EXPECT_FALSE(config.nbd.tls.offered());
   EXPECT_EQ(config.control_path, "");
   EXPECT_EQ(config.run, "");
 }
@@ -92,7 +94,7 @@ TEST_F(ConfigTest, EveryOptionIsTaken) {
   EXPECT_EQ(config.nbd.unix_path, "/a");
   EXPECT_EQ(config.nbd.port, 10809);
   EXPECT_EQ(config.nbd.host, "::1");
-  EXPECT_TRUE(config.nbd.read_only);
+  EXPECT_TRUE(config.nbd.access.others.read_only);
   EXPECT_EQ(config.control_path, "/b");
   EXPECT_EQ(config.run, "true $uri");
 }
@@ -122,7 +124,7 @@ TEST_F(ConfigTest, UnknownWordIsRefused) {
   EXPECT_EQ(refused({"--size=1M", "--frob"}), "2: uzramd: The following argument was not expected: --frob");
   EXPECT_EQ(refused({"--size=1M", "frob"}), "2: uzramd: The following argument was not expected: frob");
   // Options of what is not there yet.
-  for (const char* word : {"--takeover", "--tls-psk=/x"}) {
+  for (const char* word : {"--takeover"}) {
     EXPECT_EQ(refused({"--size=1M", word}).substr(0, 2), "2:") << word;
   }
 }
@@ -137,15 +139,56 @@ TEST_F(ConfigTest, OneHolderOfTheStateIsEnough) {
 
 TEST_F(ConfigTest, OtherThanLoopbackNeedsConsent) {
   for (const std::string host : {"0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example.com"}) {
-    EXPECT_EQ(
-        refused({"--size=1M", "-p1", "--host", host}),
-        "2: uzramd: --host " + host + ": not loopback, and NBD is not encrypted: add --allow-insecure if you mean it");
+    EXPECT_EQ(refused({"--size=1M", "-p1", "--host", host}),
+              "2: uzramd: --host " + host +
+                  ": not loopback, and NBD is not encrypted: add --tls-require, or --allow-insecure if you mean it");
   }
   EXPECT_EQ(parse({"--size=1M", "-p1", "--host=0.0.0.0", "--allow-insecure"}).nbd.host, "0.0.0.0");
   for (const std::string host : {"127.0.0.1", "127.9.9.9", "::1", "localhost"}) {
     EXPECT_EQ(parse({"--size=1M", "-p1", "--host", host}).nbd.host, host);
   }
   EXPECT_EQ(refused({"--size=1M", "--host=::1"}), "2: uzramd: --host: says where TCP listens, and --port N is missing");
+}
+
+TEST_F(ConfigTest, TlsIsWholeOrRefused) {
+  const Config config = parse({"--size=1M", "-p1", "--host=0.0.0.0", "--tls-psk=/k", "--tls-require"});
+  EXPECT_EQ(config.nbd.tls.psk_file, "/k");
+  EXPECT_TRUE(config.nbd.tls.require);
+  EXPECT_EQ(parse({"--size=1M", "--tls-certificates=/c", "--tls-verify-peer"}).nbd.tls.certificates, "/c");
+  EXPECT_EQ(refused({"--size=1M", "-p1", "--host=0.0.0.0", "--tls-psk=/k"}).substr(0, 2), "2:");
+  EXPECT_EQ(refused({"--size=1M", "--tls-require"}),
+            "2: uzramd: --tls-require: needs --tls-certificates DIR or --tls-psk FILE");
+  EXPECT_EQ(refused({"--size=1M", "--tls-psk=/k", "--tls-verify-peer"}),
+            "2: uzramd: --tls-verify-peer: needs --tls-certificates DIR, whose CA is believed");
+  EXPECT_EQ(refused({"--size=1M", "--swap-safe", "--reserve=1M", "--tls-psk=/k"}),
+            "2: uzramd: --swap-safe: TLS asks for memory as it serves: not with --tls-certificates or --tls-psk");
+}
+
+TEST_F(ConfigTest, ExportsHaveRulesOfTheirOwnOrTheDaemons) {
+  const Config config = parse(with_file(R"(
+allow = "user:0, psk:alice"
+[device.all]
+size = 1M
+[device.own]
+size = 1M
+read-only = true
+allow = cert:build
+)"));
+  const auto kind = [](const nbd::ExportRules& rules, std::size_t i) { return rules.allow.at(i).kind; };
+  const nbd::ExportRules& all = config.nbd.access.of("all");
+  EXPECT_FALSE(all.read_only);
+  ASSERT_EQ(all.allow.size(), 2U);
+  EXPECT_EQ(kind(all, 0), nbd::Identity::Kind::user);
+  EXPECT_EQ(all.allow[1].name, "alice");
+  const nbd::ExportRules& own = config.nbd.access.of("own");
+  EXPECT_TRUE(own.read_only);
+  ASSERT_EQ(own.allow.size(), 1U);
+  EXPECT_EQ(kind(own, 0), nbd::Identity::Kind::certificate);
+  EXPECT_EQ(config.nbd.access.of("made later").allow.size(), 2U);
+  EXPECT_EQ(refused_file("[device.a]\nsize = 1M\nallow = joe\n"),
+            "2: uzramd: FILE: [device.a] --allow: 'joe' is none of user:NAME, psk:NAME and cert:COMMON-NAME");
+  EXPECT_EQ(refused({"--size=1M", "--allow", "user:no such user"}),
+            "2: uzramd: --allow: 'user:no such user': there is no such user");
 }
 
 TEST_F(ConfigTest, HelpAndVersionEndWell) {

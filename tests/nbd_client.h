@@ -4,8 +4,10 @@
 //
 // Threads: one thread for each client.
 
+#include <gnutls/gnutls.h>
 #include <gtest/gtest.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -105,12 +107,55 @@ struct ChunkAnswer {
   Bytes data;
 };
 
+// The client's end of TLS with a pre-shared key, over a connected socket.
+class TestTls {
+ public:
+  TestTls(int fd, const std::string& name, const std::string& hex_key, const char* priorities) {
+    gnutls_psk_allocate_client_credentials(&credentials_);
+    const gnutls_datum_t key{reinterpret_cast<unsigned char*>(const_cast<char*>(hex_key.data())),
+                             static_cast<unsigned>(hex_key.size())};
+    EXPECT_EQ(gnutls_psk_set_client_credentials(credentials_, name.c_str(), &key, GNUTLS_PSK_KEY_HEX), 0);
+    gnutls_init(&session_, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL);
+    EXPECT_EQ(gnutls_priority_set_direct(session_, priorities, nullptr), 0);
+    gnutls_credentials_set(session_, GNUTLS_CRD_PSK, credentials_);
+    gnutls_transport_set_int(session_, fd);
+  }
+  ~TestTls() {
+    gnutls_deinit(session_);
+    gnutls_psk_free_client_credentials(credentials_);
+  }
+  TestTls(const TestTls&) = delete;
+  TestTls& operator=(const TestTls&) = delete;
+
+  bool handshake() {
+    int e = gnutls_handshake(session_);
+    while (e != 0 && gnutls_error_is_fatal(e) == 0) e = gnutls_handshake(session_);
+    return e == 0;
+  }
+  ssize_t send(std::string_view bytes) { return gnutls_record_send(session_, bytes.data(), bytes.size()); }
+  ssize_t receive(char* to, std::size_t size) { return gnutls_record_recv(session_, to, size); }
+
+ private:
+  gnutls_psk_client_credentials_t credentials_ = nullptr;
+  gnutls_session_t session_ = nullptr;
+};
+
+inline constexpr const char* kTestTlsPriorities = "NORMAL:+ECDHE-PSK:+DHE-PSK:+PSK";
+
 class TestClient {
  public:
   explicit TestClient(Fd socket) : socket_(std::move(socket)) {
     const timeval patience{20, 0};
     setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  }
+  // To a TCP port of the loopback.
+  explicit TestClient(std::uint16_t port) : TestClient(Fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0))) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0) << port;
   }
   explicit TestClient(const std::string& path) : TestClient(Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0))) {
     sockaddr_un address{};
@@ -125,7 +170,7 @@ class TestClient {
   // False where the server has closed.
   bool send(std::string_view bytes) {
     while (!bytes.empty()) {
-      const ssize_t n = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      const ssize_t n = tls_ ? tls_->send(bytes) : ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (n <= 0) return false;
       bytes.remove_prefix(static_cast<std::size_t>(n));
     }
@@ -137,7 +182,8 @@ class TestClient {
     bytes.resize(size);
     std::size_t done = 0;
     while (done < size) {
-      const ssize_t n = recv(socket_.get(), bytes.data() + done, size - done, 0);
+      const ssize_t n = tls_ ? tls_->receive(bytes.data() + done, size - done)
+                             : recv(socket_.get(), bytes.data() + done, size - done, 0);
       if (n <= 0) break;
       done += static_cast<std::size_t>(n);
     }
@@ -147,8 +193,21 @@ class TestClient {
   // Whether the server closes, and sends nothing before.
   bool closed() {
     char byte = 0;
+    if (tls_) return tls_->receive(&byte, 1) <= 0;
     const ssize_t n = recv(socket_.get(), &byte, 1, 0);
     return n == 0 || (n < 0 && errno == ECONNRESET);
+  }
+
+  // Everything after it goes through TLS; false where the handshake fails.
+  bool start_tls(const std::string& name, const std::string& hex_key, const char* priorities = kTestTlsPriorities) {
+    tls_ = std::make_unique<TestTls>(socket_.get(), name, hex_key, priorities);
+    return tls_->handshake();
+  }
+
+  // Whether the server ends TLS as it should before it closes.
+  bool ended_well() {
+    char byte = 0;
+    return tls_ && tls_->receive(&byte, 1) == 0;
   }
 
   // Waits until the server has taken all that was sent.
@@ -241,6 +300,7 @@ class TestClient {
 
  private:
   Fd socket_;
+  std::unique_ptr<TestTls> tls_;
   std::uint64_t cookie_ = 0x0123456789abcdef;
 };
 
@@ -298,6 +358,7 @@ class TestServer {
   PageArena& arena() { return arena_; }
   DeviceTable& devices() { return devices_; }
   Server& server() { return *server_; }
+  [[nodiscard]] bool running() const { return server_ != nullptr; }
 
  private:
   ServerOptions options_;

@@ -241,7 +241,7 @@ TEST_F(Handshake, FlagsTellWhatIsServed) {
   EXPECT_EQ(client.verdict(Option::structured_reply), OptionReply::ack);
   EXPECT_EQ(client.ask(Option::info, go_data(""))[0].data.get<std::uint16_t>(10), kAlways | kChanges | kSendDf);
 
-  TestServer read_only(kSize, {.read_only = true, .max_connections = 1});
+  TestServer read_only(kSize, {.access = {.others = {.read_only = true}}, .max_connections = 1});
   TestClient alone = read_only.connect();
   alone.greet();
   EXPECT_EQ(alone.ask(Option::info, go_data(""))[0].data.get<std::uint16_t>(10),

@@ -102,7 +102,7 @@ TEST_F(Transmission, FuaIsAcceptedWithEveryCommand) {
 }
 
 TEST_F(Transmission, ReadOnlyExportRefusesChanges) {
-  TestServer server(kSize, {.read_only = true});
+  TestServer server(kSize, {.access = {.others = {.read_only = true}}});
   TestClient client = server.enter();
   EXPECT_EQ(client.write(0, std::string(100, 'x')), static_cast<unsigned>(EPERM));
   EXPECT_EQ(client.write(0, std::string(3 * kMiB, 'x')), static_cast<unsigned>(EPERM));

@@ -12,8 +12,9 @@
 
 namespace uzram::nbd {
 
-ClientSet::ClientSet(DeviceTable& devices, const ServerOptions& options, Crew& crew, int stop_fd, int ended_fd)
-    : devices_(devices), options_(options), crew_(crew), stop_fd_(stop_fd), ended_fd_(ended_fd) {}
+ClientSet::ClientSet(DeviceTable& devices, const ServerOptions& options, Crew& crew, const TlsCredentials* tls,
+                     int stop_fd, int ended_fd)
+    : devices_(devices), options_(options), crew_(crew), tls_(tls), stop_fd_(stop_fd), ended_fd_(ended_fd) {}
 
 void ClientSet::admit(Fd socket) {
   std::unique_lock lock(mutex_);
@@ -64,6 +65,7 @@ void ClientSet::serve(Client& client) {
   } catch (const std::exception& e) {
     log(std::string("a connection was closed: ") + e.what());
   }
+  client.connection.say_goodbye();
   // The client learns of the end now; its descriptor lives until the thread is joined.
   client.connection.interrupt(Connection::Interrupt::everything);
   const std::lock_guard lock(mutex_);
@@ -74,11 +76,13 @@ void ClientSet::serve(Client& client) {
 }
 
 void ClientSet::negotiate_and_serve(Client& client) {
-  HandshakeOptions options{.read_only = options_.read_only,
+  HandshakeOptions options{.access = &options_.access,
+                           .tls = tls_,
+                           .tls_required = options_.tls.require,
                            .multi_conn = options_.max_connections > 1,
                            .timeout = options_.handshake_timeout};
   const HandshakeResult result = negotiate(client.connection, devices_, options);
-  if (!result.failure.empty()) log("a connection was closed: " + std::string(result.failure));
+  if (!result.failure.empty()) log("a connection was closed: " + result.failure);
   if (!result.agreement) return;
   Session session(client.connection, *result.agreement, crew_);
   enter_transmission(client, *result.agreement->device);

@@ -15,14 +15,16 @@
 #include "blockdev/nbd/crew.h"
 #include "blockdev/nbd/server.h"
 #include "blockdev/nbd/small_thread.h"
+#include "blockdev/nbd/tls_credentials.h"
 
 namespace uzram::nbd {
 
 class ClientSet {
  public:
-  // `stop_fd` is readable once the server stops; each connection that ends adds to the eventfd `ended_fd`. All five
-  // outlive the set.
-  ClientSet(DeviceTable& devices, const ServerOptions& options, Crew& crew, int stop_fd, int ended_fd);
+  // `stop_fd` is readable once the server stops; each connection that ends adds to the eventfd `ended_fd`. Where `tls`
+  // is null, none is offered. All of them outlive the set.
+  ClientSet(DeviceTable& devices, const ServerOptions& options, Crew& crew, const TlsCredentials* tls, int stop_fd,
+            int ended_fd);
   // There are no connections any more: `drain` was called, or nobody was admitted.
   ~ClientSet() = default;
   ClientSet(const ClientSet&) = delete;
@@ -69,6 +71,7 @@ class ClientSet {
   DeviceTable& devices_;
   const ServerOptions& options_;
   Crew& crew_;
+  const TlsCredentials* const tls_;
   const int stop_fd_;
   const int ended_fd_;
   mutable std::mutex mutex_;

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "blockdev/nbd/tls_session.h"
+
 namespace uzram::nbd {
 namespace {
 
@@ -36,11 +38,54 @@ Connection::Connection(Fd socket, int stop_fd) : socket_(std::move(socket)), sto
   (void)setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof stall);
 }
 
+Connection::Connection(Connection&&) noexcept = default;
+
+Connection::~Connection() = default;
+
+bool Connection::is_local() const {
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  return getsockopt(socket_.get(), SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+Peer Connection::peer() const {
+  Peer peer;
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (is_local() && getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0) {
+    peer.uid = credentials.uid;
+  }
+  if (tls_) tls_->identify(peer);
+  return peer;
+}
+
+std::string Connection::start_tls(const TlsCredentials& credentials, Deadline deadline) {
+  auto tls = std::make_unique<TlsSession>(socket_.get(), credentials);
+  for (;;) {
+    const TlsSession::Step step = tls->handshake();
+    if (step == TlsSession::Step::failed) return "TLS: " + tls->error();
+    if (step == TlsSession::Step::done) break;
+    const short events = step == TlsSession::Step::reading ? POLLIN : POLLOUT;
+    pollfd waits[] = {{socket_.get(), events, 0}, {stop_fd_, POLLIN, 0}};
+    const int ready = poll(waits, 2, milliseconds_until(deadline));
+    if (ready == 0) return "the TLS handshake took too long";
+    if (ready > 0 && waits[1].revents != 0 && waits[0].revents == 0) return "the server is shutting down";
+  }
+  tls_ = std::move(tls);
+  return {};
+}
+
+// As recv.
+ssize_t Connection::take(std::span<std::byte> out, int flags) {
+  if (tls_) return tls_->receive(out, flags);
+  return recv(socket_.get(), out.data(), out.size(), flags);
+}
+
 Connection::Received Connection::receive_all(std::span<std::byte> out, Deadline deadline, bool begun) {
   std::size_t done = 0;
   bool stopping = false;
   while (done < out.size()) {
-    const ssize_t n = recv(socket_.get(), out.data() + done, out.size() - done, MSG_DONTWAIT);
+    const ssize_t n = take(out.subspan(done), MSG_DONTWAIT);
     if (n > 0) {
       done += static_cast<std::size_t>(n);
       continue;
@@ -65,7 +110,7 @@ bool Connection::stopping() const {
 
 std::size_t Connection::receive_some(std::span<std::byte> out, bool stall_limit) {
   for (;;) {
-    const ssize_t n = recv(socket_.get(), out.data(), out.size(), 0);
+    const ssize_t n = take(out, 0);
     if (n >= 0) return static_cast<std::size_t>(n);
     if (errno == EINTR || (errno == EAGAIN && !stall_limit)) continue;
     return 0;
@@ -73,6 +118,7 @@ std::size_t Connection::receive_some(std::span<std::byte> out, bool stall_limit)
 }
 
 bool Connection::send_all(std::span<const std::byte> bytes) {
+  if (tls_) return tls_->send(bytes);
   while (!bytes.empty()) {
     const ssize_t n = send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (n >= 0) {
@@ -86,6 +132,10 @@ bool Connection::send_all(std::span<const std::byte> bytes) {
 
 void Connection::interrupt(Interrupt what) {
   (void)shutdown(socket_.get(), what == Interrupt::reading ? SHUT_RD : SHUT_RDWR);
+}
+
+void Connection::say_goodbye() {
+  if (tls_) tls_->close();
 }
 
 }  // namespace uzram::nbd

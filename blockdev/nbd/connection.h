@@ -1,14 +1,22 @@
 #pragma once
-// One client's socket: what handshake and session receive from and send to.
+// One client's socket: what handshake and session receive from and send to, in the clear or, behind start_tls,
+// encrypted.
 //
 // Threads: one thread receives and sends; `interrupt` may come from any other while the object lives.
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <span>
+#include <string>
 #include <utility>
 
+#include "blockdev/nbd/access.h"
+
 namespace uzram::nbd {
+
+class TlsCredentials;
+class TlsSession;
 
 // Owns a file descriptor.
 class Fd {
@@ -38,6 +46,20 @@ class Connection {
 
   // `stop_fd` is readable once the server stops; it outlives the connection.
   Connection(Fd socket, int stop_fd);
+  Connection(Connection&&) noexcept;
+  Connection& operator=(Connection&&) = delete;
+  ~Connection();
+
+  // Whether the client is on this machine, on a unix socket.
+  [[nodiscard]] bool is_local() const;
+
+  // Who the client has proved to be so far.
+  [[nodiscard]] Peer peer() const;
+
+  // Lets the client begin TLS; what it has sent already is taken for that. Empty when it is done, else why it failed:
+  // then the connection is of no more use. `credentials` outlive the connection.
+  [[nodiscard]] std::string start_tls(const TlsCredentials& credentials, Deadline deadline);
+  [[nodiscard]] bool is_encrypted() const { return tls_ != nullptr; }
 
   // Fills `out`. A message that has begun (in `out`, or before it: `begun`) when the server stops is given a second
   // to end; before that, a stop gives `stopping`.
@@ -56,11 +78,17 @@ class Connection {
   enum class Interrupt { reading, everything };
   void interrupt(Interrupt what);
 
+  // Tells a client that expects to be told that nothing follows. By the thread that sends, and not waiting.
+  void say_goodbye();
+
   static constexpr int kStallSeconds = 60;
 
  private:
+  [[nodiscard]] ssize_t take(std::span<std::byte> out, int flags);
+
   Fd socket_;
   int stop_fd_;
+  std::unique_ptr<TlsSession> tls_;
 };
 
 }  // namespace uzram::nbd

@@ -23,7 +23,9 @@ class Handshake {
       : connection_(connection),
         devices_(devices),
         options_(options),
-        deadline_(std::chrono::steady_clock::now() + options.timeout) {}
+        deadline_(std::chrono::steady_clock::now() + options.timeout),
+        tls_missing_(options.tls_required && !connection.is_local()),
+        peer_(connection.peer()) {}
 
   HandshakeResult run();
 
@@ -31,14 +33,17 @@ class Handshake {
   bool greet();
   bool receive_option();
   void handle();
+  void start_tls();
   void export_name();
   void list();
   void info_or_go();
   void list_or_set_meta_context();
   void choose(OpenDevice device, std::string_view name);
+  std::optional<OpenDevice> open(std::string_view name);
   bool select_contexts(OptionReader& data, std::uint32_t queries, const Device& device, bool set);
 
-  [[nodiscard]] std::uint16_t transmission_flags() const;
+  [[nodiscard]] const ExportRules& rules_of(std::string_view name) const;
+  [[nodiscard]] std::uint16_t transmission_flags(const Device& device) const;
 
   // Replies are gathered and sent when the option has been answered.
   template <class T>
@@ -57,8 +62,8 @@ class Handshake {
   bool flush();
 
   bool receive(std::span<std::byte> out, bool begun);
-  bool give_up(std::string_view why) {
-    if (failure_.empty()) failure_ = why;
+  bool give_up(std::string why) {
+    if (failure_.empty()) failure_ = std::move(why);
     return false;
   }
 
@@ -66,6 +71,8 @@ class Handshake {
   DeviceTable& devices_;
   const HandshakeOptions& options_;
   const Deadline deadline_;
+  bool tls_missing_;
+  Peer peer_;
 
   bool no_zeroes_ = false;
   bool structured_ = false;
@@ -75,7 +82,7 @@ class Handshake {
   std::vector<std::byte> data_;  // of the option; at most kMaxOptionBytes
   std::vector<std::byte> out_;
   bool closing_ = false;
-  std::string_view failure_;
+  std::string failure_;
   std::optional<Agreement> agreement_;
 };
 
@@ -105,7 +112,7 @@ HandshakeResult Handshake::run() {
       if (!agreement_ && !flush()) break;
     }
   }
-  return {std::move(agreement_), std::move(out_), failure_};
+  return {std::move(agreement_), std::move(out_), std::move(failure_)};
 }
 
 bool Handshake::greet() {
@@ -138,6 +145,10 @@ void Handshake::handle() {
     closing_ = true;
     return;
   }
+  if (tls_missing_ && option_ != Option::starttls && option_ != Option::abort) {
+    closing_ = option_ == Option::export_name;
+    return closing_ ? void(give_up("TLS is required")) : refuse(OptionReply::err_tls_reqd, "TLS comes first");
+  }
   switch (option_) {
     case Option::export_name:
       return export_name();
@@ -158,10 +169,46 @@ void Handshake::handle() {
     case Option::set_meta_context:
       return list_or_set_meta_context();
     case Option::starttls:
+      if (options_.tls == nullptr) break;
+      return start_tls();
     case Option::extended_headers:
       break;
   }
   refuse(OptionReply::err_unsup, "this option is not supported");
+}
+
+// What was negotiated before could have come from anybody: nothing of it is kept.
+void Handshake::start_tls() {
+  if (connection_.is_encrypted()) return refuse(OptionReply::err_invalid, "TLS has begun already");
+  if (!data_.empty()) return refuse(OptionReply::err_invalid, "STARTTLS carries no data");
+  ack();
+  structured_ = false;
+  context_export_.reset();
+  closing_ = true;
+  if (!flush()) return;
+  std::string why = connection_.start_tls(*options_.tls, deadline_);
+  if (!why.empty()) return void(give_up(std::move(why)));
+  closing_ = false;
+  tls_missing_ = false;
+  peer_ = connection_.peer();
+}
+
+const ExportRules& Handshake::rules_of(std::string_view name) const {
+  static const ExportRules kNone;
+  return options_.access == nullptr ? kNone : options_.access->of(name);
+}
+
+// Nothing where there is no such export, or it is not for this client: which is replied.
+std::optional<OpenDevice> Handshake::open(std::string_view name) {
+  auto device = devices_.open(name);
+  if (!device) {
+    refuse(OptionReply::err_unknown, "there is no such export");
+  } else if (!rules_of((*device)->options().name).admits(peer_)) {
+    refuse(OptionReply::err_policy, "this export is not for you");
+  } else {
+    return std::move(*device);
+  }
+  return std::nullopt;
 }
 
 // There is no way to report an error: a name that is not served closes the connection.
@@ -169,10 +216,13 @@ void Handshake::export_name() {
   const std::string_view name(reinterpret_cast<const char*>(data_.data()), data_.size());
   closing_ = true;
   if (!is_protocol_string(name)) return void(give_up("the export name is no name"));
-  auto device = devices_.open(name);
-  if (!device) return void(give_up("the export is unknown"));
+  auto device = open(name);
+  if (!device) {
+    out_.clear();
+    return void(give_up("the export is unknown, or not for this client"));
+  }
   put<std::uint64_t>((*device)->size());
-  put(transmission_flags());
+  put(transmission_flags(**device));
   if (!no_zeroes_) out_.resize(out_.size() + kExportNamePadding);
   choose(std::move(*device), name);
 }
@@ -180,6 +230,7 @@ void Handshake::export_name() {
 void Handshake::list() {
   if (!data_.empty()) return refuse(OptionReply::err_invalid, "LIST carries no data");
   for (const std::string& name : devices_.names()) {
+    if (!rules_of(name).admits(peer_)) continue;
     put_reply(OptionReply::server, 4 + name.size());
     put(static_cast<std::uint32_t>(name.size()));
     put_text(name);
@@ -194,8 +245,8 @@ void Handshake::info_or_go() {
   if (!name || !count || data.size() != std::size_t{*count} * 2) {
     return refuse(OptionReply::err_invalid, "the lengths, or the export name, are not valid");
   }
-  auto device = devices_.open(*name);
-  if (!device) return refuse(OptionReply::err_unknown, "there is no such export");
+  auto device = open(*name);
+  if (!device) return;
   bool wants_name = false;
   bool wants_block_size = false;
   while (const auto wanted = data.take<std::uint16_t>()) {
@@ -210,8 +261,9 @@ void Handshake::info_or_go() {
 }
 
 void Handshake::choose(OpenDevice device, std::string_view name) {
+  const bool read_only = rules_of(device->options().name).read_only;
   agreement_.emplace(Agreement{.device = std::move(device),
-                               .read_only = options_.read_only,
+                               .read_only = read_only,
                                .structured = structured_,
                                .block_status = context_export_ == name});
 }
@@ -225,8 +277,8 @@ void Handshake::list_or_set_meta_context() {
   const auto name = data.take_string();
   const auto queries = data.take<std::uint32_t>();
   if (!name || !queries) return refuse(OptionReply::err_invalid, "the export name or its length is not valid");
-  auto device = devices_.open(*name);
-  if (!device) return refuse(OptionReply::err_unknown, "there is no such export");
+  const auto device = open(*name);
+  if (!device) return;
   const std::size_t before = out_.size();
   if (!select_contexts(data, *queries, **device, set)) {
     out_.resize(before);
@@ -253,9 +305,9 @@ bool Handshake::select_contexts(OptionReader& data, std::uint32_t queries, const
   return true;
 }
 
-std::uint16_t Handshake::transmission_flags() const {
+std::uint16_t Handshake::transmission_flags(const Device& device) const {
   unsigned flags = kHasFlags | kSendFlush | kSendFua | kSendCache;
-  flags |= options_.read_only ? kReadOnly : kSendTrim | kSendWriteZeroes | kSendFastZero;
+  flags |= rules_of(device.options().name).read_only ? kReadOnly : kSendTrim | kSendWriteZeroes | kSendFastZero;
   if (options_.multi_conn) flags |= kCanMultiConn;
   if (structured_) flags |= kSendDf;
   return static_cast<std::uint16_t>(flags);
@@ -282,7 +334,7 @@ void Handshake::put_export_info(const Device& device) {
   put_reply(OptionReply::info, 12);
   put(Info::exported);
   put<std::uint64_t>(device.size());
-  put(transmission_flags());
+  put(transmission_flags(device));
 }
 
 void Handshake::put_text_info(Info type, std::string_view text) {

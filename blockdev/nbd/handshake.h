@@ -8,10 +8,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include "blockdev/device_table.h"
+#include "blockdev/nbd/access.h"
 #include "blockdev/nbd/connection.h"
 
 namespace uzram::nbd {
@@ -20,8 +21,10 @@ inline constexpr std::uint32_t kMaxOptionBytes = 64 << 10;
 inline constexpr unsigned kMaxOptions = 128;
 
 struct HandshakeOptions {
-  bool read_only = false;
-  bool multi_conn = true;  // whether a second client could connect
+  const AccessRules* access = nullptr;  // none: every export for everyone
+  const TlsCredentials* tls = nullptr;  // none: TLS is not offered
+  bool tls_required = false;            // of clients on other sockets than unix ones
+  bool multi_conn = true;               // whether a second client could connect
   std::chrono::milliseconds timeout{10'000};
 };
 
@@ -38,7 +41,7 @@ struct HandshakeResult {
   // What tells the client of the agreement. It is still to be sent, so that everything can be made ready before.
   std::vector<std::byte> answer;
   // Why there is no agreement, for the log; empty where the client simply left.
-  std::string_view failure;
+  std::string failure;
 };
 
 // Negotiates; without an agreement the connection is to be closed.

@@ -49,17 +49,19 @@ std::string percent_encoded(std::string_view text) {
 }  // namespace
 
 struct Server::State {
-  State(DeviceTable& device_table, const ServerOptions& server_options)
+  State(DeviceTable& device_table, const ServerOptions& server_options, std::unique_ptr<TlsCredentials> credentials)
       : options(server_options),
+        tls(std::move(credentials)),
         devices(device_table),
         stop_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         ended_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-        clients(devices, options, crew, stop_event.get(), ended_event.get()) {}
+        clients(devices, options, crew, tls.get(), stop_event.get(), ended_event.get()) {}
 
   void accept_loop();
   bool accept_from(int listener);
 
   const ServerOptions options;
+  const std::unique_ptr<TlsCredentials> tls;
   DeviceTable& devices;
   const Fd stop_event;
   const Fd ended_event;
@@ -72,7 +74,13 @@ struct Server::State {
 
 Result<std::unique_ptr<Server>> Server::listen(DeviceTable& devices, const ServerOptions& options,
                                                Listeners inherited) {
-  auto state = std::make_unique<State>(devices, options);
+  std::unique_ptr<TlsCredentials> tls;
+  if (options.tls.offered()) {
+    auto loaded = TlsCredentials::load(options.tls);
+    if (!loaded) return tl::unexpected(std::move(loaded.error()));
+    tls = std::move(*loaded);
+  }
+  auto state = std::make_unique<State>(devices, options, std::move(tls));
   if (!state->stop_event.valid() || !state->ended_event.valid()) {
     return fail(errno, std::string("cannot make an eventfd: ") + std::strerror(errno));
   }
@@ -170,7 +178,8 @@ std::vector<std::string> Server::uris(std::string_view export_name) const {
   if (options.port) {
     const bool v6 = options.host.find(':') != std::string::npos;
     const std::string host = v6 ? "[" + options.host + "]" : options.host;
-    uris.push_back("nbd://" + host + ":" + std::to_string(state_->tcp.port) + "/" + name);
+    uris.push_back((options.tls.require ? "nbds://" : "nbd://") + host + ":" + std::to_string(state_->tcp.port) + "/" +
+                   name);
   }
   return uris;
 }

@@ -13,7 +13,9 @@
 #include <vector>
 
 #include "blockdev/device_table.h"
+#include "blockdev/nbd/access.h"
 #include "blockdev/nbd/listener.h"
+#include "blockdev/nbd/tls_credentials.h"
 #include "blockdev/types.h"
 
 namespace uzram::nbd {
@@ -24,7 +26,8 @@ struct ServerOptions {
   std::string unix_path = {};              // empty: no unix socket
   std::optional<std::uint16_t> port = {};  // TCP; 0 takes a free port
   std::string host = "127.0.0.1";          // what TCP listens on
-  bool read_only = false;
+  TlsOptions tls = {};
+  AccessRules access = {};
   unsigned max_connections = 128;
   std::chrono::milliseconds handshake_timeout{10'000};  // for all of it
   // Told one line for each connection that fails; called from any thread; may be empty.
@@ -35,7 +38,8 @@ class Server {
  public:
   // Binds and listens; clients wait in the backlog until start. `devices` outlives the server. Fails with one line
   // that names the address and why: a path that exists (a socket that nobody answers is taken over), is too long or
-  // lies in a folder that is missing; a port in use. Of `inherited` it takes what is there instead of making it.
+  // lies in a folder that is missing; a port in use; keys or certificates that are not right. Of `inherited` it takes
+  // what is there instead of making it.
   [[nodiscard]] static Result<std::unique_ptr<Server>> listen(DeviceTable& devices, const ServerOptions& options,
                                                               Listeners inherited = {});
   ~Server();
@@ -51,7 +55,7 @@ class Server {
   [[nodiscard]] int unix_fd() const;
   [[nodiscard]] std::vector<int> tcp_fds() const;
 
-  // The URIs of an export, one for each socket it is served on, unix first.
+  // The URIs of an export, one for each socket it is served on, unix first; nbds for one that requires TLS.
   [[nodiscard]] std::vector<std::string> uris(std::string_view export_name) const;
 
   // Closes every connection that serves the device now, after the requests that have arrived on it are executed and
