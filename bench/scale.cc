@@ -1,0 +1,256 @@
+// Measures what should not get worse as a device grows, ages or is compacted, in this process: the cost of an operation
+// at 16 GiB stored beside 256 MiB, the pool's pages after many overwrites beside a fresh fill, what compaction frees of
+// a pool that was freed by halves and what readers notice of it. What is stored is compared with what went in.
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+#include <thread>
+
+#include "allocator/ensure.h"
+#include "bench/corpus.h"
+#include "bench/plain.h"
+#include "bench/rounds.h"
+#include "blockdev/device.h"
+#include "blockdev/size.h"
+
+namespace uzram::bench {
+namespace {
+
+using Random = std::mt19937_64;
+
+// A device whose pages are a corpus's; which page holds which is remembered.
+class Store {
+ public:
+  Store(PageArena& arena, const Corpus& corpus, std::size_t pages, std::uint8_t number = 0)
+      : corpus_(corpus),
+        device_(Device::create(arena, {.name = "bench", .size = pages * kPageSize}, {.number = number, .sequence = 0})
+                    .value()),
+        stream_(device_->make_stream()),
+        holds_(pages) {}
+
+  void write(std::size_t page, std::size_t what) {
+    ensure(device_->write(*stream_, ByteOffset{page * kPageSize}, corpus_.page(what)).has_value(), "a page is written");
+    holds_[page] = static_cast<std::uint32_t>(what);
+  }
+  void read(std::size_t page, std::span<std::byte, kPageSize> out) {
+    ensure(device_->read(*stream_, ByteOffset{page * kPageSize}, out).has_value(), "a page is read");
+  }
+  void verify(std::size_t page) {
+    std::array<std::byte, kPageSize> bytes;
+    read(page, bytes);
+    ensure(std::ranges::equal(bytes, corpus_.page(holds_[page])), "a page is read back as it was written");
+  }
+  void fill_as(const std::vector<std::uint32_t>& holds) {
+    for (std::size_t page = 0; page < holds.size(); ++page) write(page, holds[page]);
+  }
+
+  [[nodiscard]] std::size_t pages() const { return holds_.size(); }
+  [[nodiscard]] const std::vector<std::uint32_t>& holds() const { return holds_; }
+  [[nodiscard]] double pool_pages() const { return static_cast<double>(device_->stats().mem_used_total / kPageSize); }
+  Device& device() { return *device_; }
+
+ private:
+  const Corpus& corpus_;
+  std::unique_ptr<Device> device_;
+  StreamPtr stream_;
+  std::vector<std::uint32_t> holds_;
+};
+
+// The corpus's pages that LZ4 makes a sixth of or less, so that 16 GiB of them fit this machine.
+std::vector<std::uint32_t> compressible(const Corpus& corpus) {
+  const auto plain = Plain::make({});
+  std::array<std::byte, Plain::kRoom> room;
+  std::vector<std::uint32_t> pages;
+  for (std::size_t n = 0; n < corpus.pages(); ++n) {
+    const std::size_t length = plain->compress(corpus.page(n), room);
+    if (length >= 100 && length <= kPageSize / 6) pages.push_back(static_cast<std::uint32_t>(n));
+  }
+  if (pages.empty()) throw std::runtime_error("the corpus has no page that compresses to a sixth");
+  return pages;
+}
+
+void size_of_device(const Corpus& corpus, std::uint64_t bytes, int rounds) {
+  constexpr std::size_t kSmallPages = (256 << 20) / kPageSize;
+  constexpr std::size_t kOperations = 20'000;  // in one slice
+  constexpr std::size_t kSlices = 8;
+  const std::vector<std::uint32_t> usable = compressible(corpus);
+  Random random(1);
+  PageArena arena({});
+  Store large(arena, corpus, bytes / kPageSize, 0);
+  Store small(arena, corpus, std::min(kSmallPages, large.pages()), 1);
+  for (Store* store : {&large, &small}) {
+    for (std::size_t page = 0; page < store->pages(); ++page) store->write(page, usable[random() % usable.size()]);
+  }
+  const auto time_of_slice = [&](Store& store, const std::function<void(std::size_t)>& operation) {
+    return time_of(CLOCK_THREAD_CPUTIME_ID, [&] {
+      for (std::size_t i = 0; i < kOperations; ++i) operation(random() % store.pages());
+    });
+  };
+  std::array<std::byte, kPageSize> bytes_read;
+  const auto row = [&](const char* what, const auto& operation) {
+    const auto time = [&](Store& store) {
+      return time_of_slice(store, [&](std::size_t page) { operation(store, page); });
+    };
+    const Comparison c = compare(
+        rounds, kSlices, [&](std::size_t) { return time(large); }, [&](std::size_t) { return time(small); });
+    const double operations = kOperations * kSlices;
+    std::printf("%-34s %8.0f %8.0f %8.3f\n", what, c.seconds_a.median() / operations * 1e9,
+                c.seconds_b.median() / operations * 1e9, c.a_over_b.median());
+  };
+  const std::string large_size = std::to_string(bytes >> 20) + " MiB";
+  std::printf("\n%-34s %8s %8s %8s\n", "one random operation, ns", large_size.c_str(), "256 MiB", "ratio");
+  row("write", [&](Store& store, std::size_t page) { store.write(page, usable[random() % usable.size()]); });
+  row("read", [&](Store& store, std::size_t page) { store.read(page, bytes_read); });
+  for (std::size_t i = 0; i < kOperations; ++i) large.verify(random() % large.pages());
+}
+
+void overwrites(const Corpus& corpus) {
+  constexpr int kPasses = 10;
+  Random random(2);
+  PageArena arena({});
+  std::vector<std::uint32_t> order(corpus.pages());
+  std::iota(order.begin(), order.end(), 0);
+  Store store(arena, corpus, corpus.pages(), 0);
+  store.fill_as(order);
+  std::printf("\n%-34s %8s %8s %8s\n", "pages of the pool", "aged", "fresh", "ratio");
+  const auto row = [&](const char* what) {
+    Store fresh(arena, corpus, corpus.pages(), 1);
+    fresh.fill_as(store.holds());
+    std::printf("%-34s %8.0f %8.0f %8.3f\n", what, store.pool_pages(), fresh.pool_pages(),
+                store.pool_pages() / fresh.pool_pages());
+  };
+  for (int pass = 0; pass < kPasses; ++pass) {
+    for (std::size_t i = 0; i < store.pages(); ++i) {
+      store.write(random() % store.pages(), static_cast<std::size_t>(random() % corpus.pages()));
+    }
+  }
+  row("after ten random overwrites");
+  store.device().compact();
+  row("and a compaction");
+  for (std::size_t page = 0; page < store.pages(); ++page) store.verify(page);
+}
+
+// The 99th percentile of the time of random reads, in us, until `done`.
+double p99_of_reads(Store& store, const std::function<bool()>& done) {
+  Random random(3);
+  std::array<std::byte, kPageSize> bytes;
+  std::vector<double> took;
+  while (!done()) {
+    const std::size_t page = random() % store.pages();
+    took.push_back(time_of(CLOCK_MONOTONIC, [&] { store.read(page, bytes); }) * 1e6);
+  }
+  const auto at = took.begin() + static_cast<std::ptrdiff_t>(took.size() * 99 / 100);
+  std::nth_element(took.begin(), at, took.end());
+  return *at;
+}
+
+std::uint64_t freeable(const Device& device) {
+  std::uint64_t frames = 0;
+  const ZsPool& pool = device.pool();
+  for (unsigned index = 0; index < kClasses; ++index) {
+    if (pool.classes().exists(index)) frames += pool.class_stats(index).freeable();
+  }
+  return frames;
+}
+
+void compaction(const Corpus& corpus, std::uint64_t bytes, int rounds) {
+  Random random(4);
+  PageArena arena({});
+  std::printf("\n%-34s %8s %8s %8s\n", "compact, half freed at random", "", "", "");
+  Spread freed;
+  Spread quiet;
+  Spread beside;
+  Spread ratio;
+  Spread seconds_taken;
+  for (int round = 0; round < rounds; ++round) {
+    Store store(arena, corpus, bytes / kPageSize);
+    for (std::size_t page = 0; page < store.pages(); ++page) store.write(page, page % corpus.pages());
+    std::vector<std::size_t> kept;
+    for (std::size_t page = 0; page < store.pages(); ++page) {
+      if (random() % 2 == 0) {
+        store.device().discard(ByteOffset{page * kPageSize}, kPageSize);
+      } else {
+        kept.push_back(page);
+      }
+    }
+    const auto could = static_cast<double>(freeable(store.device()));
+    const double end = seconds(CLOCK_MONOTONIC) + 1;
+    // A thread that only computes takes the place of compaction, so that the reads have the same share of the machine.
+    std::atomic<bool> stop{false};
+    std::jthread other([&] {
+      while (!stop) continue;
+    });
+    const double before = p99_of_reads(store, [&] { return seconds(CLOCK_MONOTONIC) > end; });
+    stop = true;
+    other.join();
+    std::atomic<bool> compacted{false};
+    std::uint64_t frames = 0;
+    double took = 0;
+    std::jthread compactor([&] {
+      took = time_of(CLOCK_MONOTONIC, [&] { frames = store.device().compact(); });
+      compacted = true;
+    });
+    const double during = p99_of_reads(store, [&] { return compacted.load(); });
+    compactor.join();
+    freed.add(static_cast<double>(frames) / could);
+    quiet.add(before);
+    beside.add(during);
+    ratio.add(during / before);
+    seconds_taken.add(took);
+    for (const std::size_t page : kept) store.verify(page);
+    store.device().check_invariants();
+  }
+  std::printf("%-34s %26.3f   in %.2f s\n", "freed of what could be freed", freed.median(), seconds_taken.median());
+  std::printf("%-34s %8.1f %8.1f %8.3f\n", "readers' p99, us: during, before", beside.median(), quiet.median(),
+              ratio.median());
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("What growth, age and compaction cost a device, in this process");
+  std::string path;
+  std::string large = "16G";
+  std::string pool = "1G";
+  int rounds = 5;
+  app.add_option("--corpus", path, "a file with the pages, as from bench/make-corpus; made-up pages otherwise");
+  app.add_option("--large", large, "pages stored in the large device, 16G; takes about an eighth of it");
+  app.add_option("--compact", pool, "pages stored in the device that is compacted, 1G");
+  app.add_option("--rounds", rounds, "of which the median is shown, 5")->check(CLI::Range(1, 1000));
+  CLI11_PARSE(app, argc, argv);
+  const auto size = [](const char* option, const std::string& text) {
+    const auto bytes = parse_size(text);
+    if (!bytes || *bytes < kPageSize) throw std::runtime_error(std::string(option) + ": " + text + " is no size");
+    return *bytes;
+  };
+  const std::uint64_t large_bytes = size("--large", large);
+  const std::uint64_t pool_bytes = size("--compact", pool);
+  constexpr std::uint64_t kMostCorpus = 256 << 20;
+  const Corpus corpus =
+      path.empty() ? Corpus::made_up(std::min(kMostCorpus, pool_bytes)) : Corpus::of_file(path, kMostCorpus);
+  std::printf("%zu %s, lz4, %d rounds\n", corpus.pages(), path.empty() ? "made-up pages" : ("pages of " + path).c_str(),
+              rounds);
+  overwrites(corpus);
+  compaction(corpus, pool_bytes, rounds);
+  size_of_device(corpus, large_bytes, rounds);
+  std::printf("\nWhat was stored was read back and compared.\n");
+  return 0;
+}
+
+}  // namespace
+}  // namespace uzram::bench
+
+int main(int argc, char** argv) {
+  try {
+    return uzram::bench::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "scale: %s\n", error.what());
+    return 1;
+  }
+}
