@@ -20,6 +20,7 @@ class Corpus {
   // Different pages that all compress to nearly one size.
   static Corpus alike(std::uint64_t bytes);
 
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
   [[nodiscard]] std::size_t pages() const { return bytes_.size() / kPageSize; }
   [[nodiscard]] std::span<const std::byte, kPageSize> page(std::size_t n) const {
     return std::span<const std::byte, kPageSize>(bytes_.data() + n * kPageSize, kPageSize);

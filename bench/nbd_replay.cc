@@ -1,11 +1,10 @@
-// Replays the pages of a file over one NBD connection, in 4 KiB requests of which kDepth are in flight, and prints the
-// requests per second of random writes and of random reads. A page is always written with the file's bytes of the same
-// offset, so after the timed writes every page is read back and compared.
+// Replays the pages of a file over one NBD connection and prints what it did per second: random writes and reads of
+// 4 KiB, of which 32 are in flight, and MB of sequential writes and reads of 128 KiB, of which 8 are. A page is always
+// written with the file's bytes of the same offset, so after the timed writes every page is read back and compared.
 
 #include <libnbd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -23,18 +22,18 @@
 namespace uzram::bench {
 namespace {
 
-constexpr std::size_t kDepth = 32;
 constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
 
 [[noreturn]] void throw_nbd_error() { throw std::runtime_error(nbd_get_error()); }
 
-// One connection. Everything happens in the caller's thread.
+// One connection, with requests of one size at multiples of it. Everything happens in the caller's thread.
 class Replay {
  public:
-  using NextPage = std::function<std::optional<std::size_t>()>;
+  using Next = std::function<std::optional<std::size_t>()>;
   enum class Job { write, read, read_and_compare };
 
-  Replay(const std::string& uri, const Corpus& corpus) : corpus_(corpus), nbd_(nbd_create(), nbd_close) {
+  Replay(const std::string& uri, const Corpus& corpus, std::size_t request_bytes, std::size_t depth)
+      : corpus_(corpus), request_bytes_(request_bytes), slots_(depth), nbd_(nbd_create(), nbd_close) {
     if (!nbd_ || nbd_connect_uri(nbd_.get(), uri.c_str()) == -1) throw_nbd_error();
     nbd_set_pread_initialize(nbd_.get(), false);
     if (nbd_get_size(nbd_.get()) < static_cast<std::int64_t>(corpus.pages() * kPageSize)) {
@@ -42,24 +41,27 @@ class Replay {
     }
     for (Slot& slot : slots_) {
       slot.replay = this;
+      slot.data.resize(request_bytes);
       free_.push_back(&slot);
     }
   }
   Replay(const Replay&) = delete;
   Replay& operator=(const Replay&) = delete;
 
-  // Does the job for the pages that `next` names until it names none; returns requests per second.
-  double run(Job job, const NextPage& next) {
+  [[nodiscard]] std::size_t requests() const { return corpus_.bytes().size() / request_bytes_; }
+
+  // Does the job for the requests that `next` names until it names none; returns how many there were in a second.
+  double run(Job job, const Next& next) {
     std::size_t requests = 0;
     const double took = time_of(CLOCK_MONOTONIC, [&] {
-      for (bool more = true; more || free_.size() < kDepth;) {
+      for (bool more = true; more || free_.size() < slots_.size();) {
         while (more && !free_.empty()) {
-          const auto page = next();
-          more = page.has_value();
-          if (more) begin(job, *page);
+          const auto request = next();
+          more = request.has_value();
+          if (more) begin(job, *request);
           requests += more;
         }
-        if (free_.size() < kDepth && nbd_poll(nbd_.get(), -1) == -1) throw_nbd_error();
+        if (free_.size() < slots_.size() && nbd_poll(nbd_.get(), -1) == -1) throw_nbd_error();
         if (!failure_.empty()) throw std::runtime_error(failure_);
       }
     });
@@ -70,19 +72,24 @@ class Replay {
   struct Slot {
     Replay* replay = nullptr;
     Job job = Job::read;
-    std::size_t page = 0;
-    std::array<std::byte, kPageSize> data{};
+    std::size_t request = 0;
+    std::vector<std::byte> data;
   };
 
-  void begin(Job job, std::size_t page) {
+  [[nodiscard]] std::span<const std::byte> wanted(std::size_t request) const {
+    return corpus_.bytes().subspan(request * request_bytes_, request_bytes_);
+  }
+
+  void begin(Job job, std::size_t request) {
     Slot& slot = *free_.back();
     free_.pop_back();
     slot.job = job;
-    slot.page = page;
+    slot.request = request;
     const nbd_completion_callback done = {&Replay::complete, &slot, nullptr};
+    const std::uint64_t offset = request * request_bytes_;
     const std::int64_t cookie =
-        job == Job::write ? nbd_aio_pwrite(nbd_.get(), corpus_.page(page).data(), kPageSize, page * kPageSize, done, 0)
-                          : nbd_aio_pread(nbd_.get(), slot.data.data(), kPageSize, page * kPageSize, done, 0);
+        job == Job::write ? nbd_aio_pwrite(nbd_.get(), wanted(request).data(), request_bytes_, offset, done, 0)
+                          : nbd_aio_pread(nbd_.get(), slot.data.data(), request_bytes_, offset, done, 0);
     if (cookie == -1) throw_nbd_error();
   }
 
@@ -90,30 +97,45 @@ class Replay {
     Slot& slot = *static_cast<Slot*>(user_data);
     Replay& replay = *slot.replay;
     if (*error != 0) {
-      replay.failure_ = "page " + std::to_string(slot.page) + ": " + std::strerror(*error);
-    } else if (slot.job == Job::read_and_compare && !std::ranges::equal(slot.data, replay.corpus_.page(slot.page))) {
-      replay.failure_ = "page " + std::to_string(slot.page) + " is not as it was written";
+      replay.failure_ = "request " + std::to_string(slot.request) + ": " + std::strerror(*error);
+    } else if (slot.job == Job::read_and_compare && !std::ranges::equal(slot.data, replay.wanted(slot.request))) {
+      replay.failure_ = "request " + std::to_string(slot.request) + " does not read as it was written";
     }
     replay.free_.push_back(&slot);
     return 1;  // libnbd may forget the request
   }
 
   const Corpus& corpus_;
+  const std::size_t request_bytes_;
   std::string failure_;
-  std::array<Slot, kDepth> slots_;
+  std::vector<Slot> slots_;
   std::vector<Slot*> free_;
   std::unique_ptr<nbd_handle, decltype(&nbd_close)> nbd_;  // closed first: it may still call back
 };
 
-Replay::NextPage each_once(std::size_t pages) {
-  return [pages, n = std::size_t{0}]() mutable { return n < pages ? std::optional(n++) : std::nullopt; };
+Replay::Next each_once(std::size_t requests) {
+  return [requests, n = std::size_t{0}]() mutable { return n < requests ? std::optional(n++) : std::nullopt; };
 }
 
-Replay::NextPage random_for(double seconds_long, std::size_t pages) {
+Replay::Next random_for(double seconds_long, std::size_t requests) {
   const double end = seconds(CLOCK_MONOTONIC) + seconds_long;
-  return [=, random = std::mt19937_64(pages)]() mutable {
-    return seconds(CLOCK_MONOTONIC) < end ? std::optional<std::size_t>(random() % pages) : std::nullopt;
+  return [=, random = std::mt19937_64(requests)]() mutable {
+    return seconds(CLOCK_MONOTONIC) < end ? std::optional<std::size_t>(random() % requests) : std::nullopt;
   };
+}
+
+Replay::Next round_and_round_for(double seconds_long, std::size_t requests) {
+  const double end = seconds(CLOCK_MONOTONIC) + seconds_long;
+  return [=, n = std::size_t{0}]() mutable {
+    return seconds(CLOCK_MONOTONIC) < end ? std::optional(n++ % requests) : std::nullopt;
+  };
+}
+
+// The timed part with requests of one shape. `scale` makes what is printed of requests per second.
+void replay(Replay& replay, const char* name, double scale, const std::function<Replay::Next()>& next, bool compare) {
+  std::printf("%swrite %.0f\n", name, replay.run(Replay::Job::write, next()) * scale);
+  if (compare) replay.run(Replay::Job::read_and_compare, each_once(replay.requests()));
+  std::printf("%sread %.0f\n", name, replay.run(Replay::Job::read, next()) * scale);
 }
 
 int run(int argc, char** argv) {
@@ -121,22 +143,27 @@ int run(int argc, char** argv) {
   if (argc != (keeps_nothing ? 5 : 4)) {
     std::fprintf(stderr,
                  "usage: nbd_replay [--keeps-nothing] URI FILE SECONDS\n"
-                 "SECONDS of writes and as many of reads; 0 only stores the file and compares.\n"
+                 "SECONDS of each of the four; 0 only stores the file and compares.\n"
                  "--keeps-nothing is for a server that drops what it is sent: nothing is compared.\n");
     return 2;
   }
   argv += keeps_nothing;
   const Corpus corpus = Corpus::of_file(argv[2], kMostBytes);
   const double seconds_each = std::strtod(argv[3], nullptr);
-  Replay replay(argv[1], corpus);
-  const std::size_t pages = corpus.pages();
-
-  replay.run(Replay::Job::write, each_once(pages));
+  Replay pages(argv[1], corpus, kPageSize, 32);
+  pages.run(Replay::Job::write, each_once(pages.requests()));
   if (seconds_each > 0) {
-    std::printf("write %.0f\n", replay.run(Replay::Job::write, random_for(seconds_each, pages)));
+    replay(
+        pages, "", 1, [&] { return random_for(seconds_each, pages.requests()); }, !keeps_nothing);
+    constexpr std::size_t kLong = 128 << 10;
+    if (corpus.bytes().size() < kLong) return 0;
+    Replay runs(argv[1], corpus, kLong, 8);
+    replay(
+        runs, "sequential_", kLong / 1e6, [&] { return round_and_round_for(seconds_each, runs.requests()); },
+        !keeps_nothing);
+  } else if (!keeps_nothing) {
+    pages.run(Replay::Job::read_and_compare, each_once(pages.requests()));
   }
-  if (!keeps_nothing) replay.run(Replay::Job::read_and_compare, each_once(pages));
-  if (seconds_each > 0) std::printf("read %.0f\n", replay.run(Replay::Job::read, random_for(seconds_each, pages)));
   return 0;
 }
 

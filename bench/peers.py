@@ -37,6 +37,7 @@ class Server:
         self.socket = f'{folder}/nbd'
         self.uri = f'nbd+unix:///?socket={self.socket}'
         self.log = f'{folder}/log'
+        self.report = f'{folder}/fio.json'
         self.command = [word.replace('SOCKET', self.socket) for word in command]
         self.process = None
 
@@ -75,6 +76,10 @@ class Server:
             except OSError:
                 return False
 
+    @property
+    def fio_options(self):
+        return ['--ioengine=nbd', f'--uri={self.uri}']
+
     def proportional_set_size(self):
         with open(f'/proc/{self.process.pid}/smaps_rollup', encoding='ascii') as f:
             return int(re.search(r'^Pss:\s+(\d+) kB', f.read(), re.M)[1]) * 1024
@@ -84,8 +89,8 @@ def fio(server, *options):
     """The only job of a run of fio as its JSON has it."""
     # With a given compressibility fio fills its buffers once and sends them again and again. --refill_buffers would
     # make new ones for each request and so measure fio's random numbers; page by page a compressor cannot tell.
-    report = server.socket + '.json'
-    output_of(['fio', '--name=compare', '--thread', '--ioengine=nbd', f'--uri={server.uri}', '--norandommap',
+    report = server.report
+    output_of(['fio', '--name=compare', '--thread', *server.fio_options, '--norandommap',
                '--verify_state_save=0',
                '--buffer_compress_percentage=60', '--output-format=json', f'--output={report}', *options])
     with open(report, encoding='utf-8') as f:
@@ -105,7 +110,11 @@ def fio_fill(server, size):
 
 
 class Zram:
-    """The kernel's zram0 with lz4, holding a corpus, until the end of a `with`; then it is reset."""
+    """The kernel's zram0 with lz4, until the end of a `with`; then it is reset."""
+
+    name = 'kernel zram lz4'
+    keeps_data = True
+    fio_options = ['--ioengine=io_uring', '--filename=/dev/zram0', '--direct=1']
 
     @staticmethod
     def why_not():
@@ -120,8 +129,37 @@ class Zram:
             return 'this kernel\'s zram has no lz4'
         return None
 
+    def __init__(self, size, folder=None):
+        self.size = size
+        self.report = f'{folder}/zram.json'
+
+    def __enter__(self):
+        _zram('comp_algorithm', 'lz4')
+        _zram('disksize', str(self.size))
+        return self
+
+    def __exit__(self, *_):
+        for attempt in range(50):
+            try:
+                _zram('reset', '1')
+                return
+            except OSError:  # busy while udev looks at what was closed
+                if attempt == 49:
+                    raise
+                time.sleep(0.1)
+
+    def memory(self):
+        """Its zspages, 16 bytes for each slot, 8 for each handle."""
+        stat = [int(word) for word in _zram('mm_stat').split()]
+        slots = self.size // 4096
+        return stat[2] + 16 * slots + 8 * (slots - stat[5])
+
+
+class ZramWithCorpus(Zram):
+    """It holds the first bytes of a file."""
+
     def __init__(self, corpus, most_bytes):
-        self.size = min(os.path.getsize(corpus), most_bytes) // MIB * MIB
+        super().__init__(min(os.path.getsize(corpus), most_bytes) // MIB * MIB)
         self.data = mmap.mmap(-1, self.size)  # page-aligned, as O_DIRECT wants it
         with open(corpus, 'rb') as f:
             f.readinto(self.data)
@@ -129,8 +167,7 @@ class Zram:
         self.device = -1
 
     def __enter__(self):
-        _zram('comp_algorithm', 'lz4')
-        _zram('disksize', str(self.size))
+        super().__enter__()
         try:
             self.device = os.open('/dev/zram0', os.O_RDWR | os.O_DIRECT | os.O_EXCL)
             self.write()
@@ -143,14 +180,7 @@ class Zram:
     def __exit__(self, *_):
         if self.device >= 0:
             os.close(self.device)
-        for attempt in range(50):
-            try:
-                _zram('reset', '1')
-                return
-            except OSError:  # busy while udev looks at what was closed
-                if attempt == 49:
-                    raise
-                time.sleep(0.1)
+        super().__exit__()
 
     def write(self):
         """Stores the corpus; megabytes per second of this thread's time, as bench/ratio has it."""
@@ -171,12 +201,6 @@ class Zram:
             if compare and self.piece[:] != self.data[at:at + MIB]:
                 raise Failed('zram read other data than was written')
         return self.size / 1e6 / (time.thread_time() - start)
-
-    def memory(self):
-        """Its zspages, 16 bytes for each slot, 8 for each handle."""
-        stat = [int(word) for word in _zram('mm_stat').split()]
-        slots = self.size // 4096
-        return stat[2] + 16 * slots + 8 * (slots - stat[5])
 
 
 def _zram(attribute, value=None):

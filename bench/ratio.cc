@@ -185,7 +185,7 @@ void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec,
   std::array<std::unique_ptr<Plain>, 2> plain = {Plain::make(codec), Plain::make(codec)};
 
   print_head(codec.to_string() + ", two threads", "one", "two");
-  scale("plain (what the machine allows)", rounds, pages, [&](std::size_t first, std::size_t end, unsigned worker) {
+  scale("plain, two threads", rounds, pages, [&](std::size_t first, std::size_t end, unsigned worker) {
     std::array<std::byte, Plain::kRoom> room;
     for (std::size_t n = first; n < end; ++n) (void)plain[worker]->compress(corpus.page(n), room);
   });
@@ -195,10 +195,10 @@ void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec,
   const auto reads = [](Store& s) {
     return [&s](std::size_t first, std::size_t end, unsigned worker) { s.read(first, end, worker); };
   };
-  scale("write", rounds, pages, writes(store));
-  scale("write, all in one class", rounds, pages, writes(one_class));
-  scale("read", rounds, pages, reads(store));
-  scale("read, all in one class", rounds, pages, reads(one_class));
+  scale("write, two threads", rounds, pages, writes(store));
+  scale("write, two threads, one class", rounds, pages, writes(one_class));
+  scale("read, two threads", rounds, pages, reads(store));
+  scale("read, two threads, one class", rounds, pages, reads(one_class));
   store.verify();
   one_class.verify();
 }
