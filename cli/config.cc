@@ -1,6 +1,7 @@
 #include "cli/config.h"
 
 #include <arpa/inet.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include <optional>
 
 #include "cli/device_settings.h"
+#include "cli/sandbox.h"
 #include "cli/size_expression.h"
 #include "cli/version.h"
 
@@ -118,6 +120,15 @@ void add_daemon_options(CLI::App& app, Call& call) {
   app.add_flag("--tls-require", nbd.tls.require, "Serve TCP clients with TLS only");
   app.add_flag("--tls-verify-peer", nbd.tls.verify_peer, "Demand of TLS clients a certificate of the CA, or a key");
   add_export_options(app, call.exported);
+  app.add_option_function<std::string>(
+         "--group",
+         [&nbd](const std::string& name) {
+           const auto group = find_group(name);
+           if (!group) throw CLI::ValidationError("--group", group.error().message);
+           nbd.group = *group;
+         },
+         "Let the members of a group use the unix sockets, too")
+      ->type_name("NAME");
   app.option_defaults()->group("Daemon");
   app.add_option("--control", call.config.control_path, "The control endpoint's socket; default control.sock")
       ->type_name("PATH")
@@ -139,6 +150,9 @@ void add_daemon_options(CLI::App& app, Call& call) {
       ->check(kNotEmpty);
   app.add_flag("--supervise", call.config.supervise,
                "Keep what is stored in a parent process, which starts the daemon again when it dies");
+  app.add_option("--user", call.config.user, "Become this user once everything is set up; for root")
+      ->type_name("NAME")
+      ->check(kNotEmpty);
   app.add_option("--run", call.config.run,
                  "Run a shell command with $uri set, stop when it ends, and exit with its status")
       ->type_name("CMD")
@@ -216,6 +230,7 @@ std::variant<Config, Exit> finish(Call& call) {
   if (call.config.supervise && !call.config.run.empty()) {
     return usage("--supervise: a daemon that ends with its command needs no other: not with --run");
   }
+  if (!call.config.user.empty() && ::geteuid() != 0) return usage("--user: only root can become another user");
   if (call.device.size) call.config.devices.push_back(device_options(call.name, call.device, {}));
   for (const Section& section : call.sections) {
     try {

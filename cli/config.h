@@ -34,6 +34,7 @@ struct Config {
   std::uint64_t reserve = 0;           // bytes of the arena that are taken at once; with swap_safe, all of it
   std::string state;                   // the folder of the state that outlives the process; empty: none
   bool supervise = false;              // as cli/supervise.h
+  std::string user;                    // who to become once everything is set up; empty: nobody else
   std::string run;                     // empty: serve until a signal comes
 };
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <httplib.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -10,6 +11,7 @@
 #include "blockdev/attributes.h"
 #include "blockdev/classes_table.h"
 #include "blockdev/nbd/listener.h"
+#include "cli/control_stream.h"
 #include "cli/device_info.h"
 #include "cli/log.h"
 #include "cli/metrics.h"
@@ -23,18 +25,33 @@ using httplib::Response;
 constexpr std::size_t kThreads = 2;
 constexpr std::size_t kMaxBody = 64 * 1024;
 constexpr std::size_t kMaxTarget = 1024;
-constexpr std::size_t kMaxPath = 400;         // unescaped; std::regex takes stack for each character of it
-constexpr std::chrono::seconds kPatience{2};  // with a client that does not read or write
+constexpr std::size_t kMaxPath = 400;             // unescaped; std::regex takes stack for each character of it
+constexpr std::chrono::seconds kPatience{2};      // with a client that does not read or write
+constexpr std::chrono::seconds kRequestTime{10};  // for all of a request to come
 constexpr const char* kText = "text/plain";
 constexpr const char* kJson = "application/json";
 
-// Takes a socket that is listening already: the path, its mode and what stands there before are ours to handle.
+// Takes a socket that is listening already: the path, its mode and what stands there before are ours to handle, and so
+// is who calls and how long it takes.
 class HttpServer : public httplib::Server {
  public:
+  explicit HttpServer(std::optional<gid_t> group) : group_(group) {}
   void serve(int listening) {
     svr_sock_ = listening;
     listen_after_bind();
   }
+
+ private:
+  bool process_and_close_socket(socket_t socket) override {
+    bool closed = false;
+    ControlStream stream(socket, may_control(socket, group_), kRequestTime, kPatience);
+    const bool done = stream.is_readable() && process_request(stream, true, closed, nullptr);
+    ::shutdown(socket, SHUT_RDWR);
+    ::close(socket);
+    return done;
+  }
+
+  const std::optional<gid_t> group_;
 };
 
 int status_of(int code) {
@@ -63,6 +80,13 @@ void refuse(Response& response, int status, std::string_view why) {
 }
 
 void refuse(Response& response, const Error& error) { refuse(response, status_of(error.code), error.message); }
+
+bool refuse_stranger(const Request& request, Response& response) {
+  if (request.remote_addr == ControlStream::kTrusted) return false;
+  refuse(response, 403, "only root, the daemon's user and members of its group may control it");
+  log_warning("a caller of the control endpoint was turned away: another user");
+  return true;
+}
 
 // Without a stated length httplib reads a body of any size into memory.
 bool refuse_unbounded(const Request& request, Response& response) {
@@ -97,7 +121,7 @@ struct ControlEndpoint::State {
   nbd::Server& server;
   bool swap_safe;
   std::optional<nbd::UnixListener> listener;  // none once stopped
-  HttpServer http{};
+  HttpServer http{server.group()};
   std::thread thread{};
   std::atomic<bool> stopping{false};
   std::atomic<bool> done{false};
@@ -174,7 +198,8 @@ void ControlEndpoint::State::route() {
     r.set_content(openmetrics(device_infos(devices), server.connections()), kMetricsType);
   });
   http.set_pre_routing_handler([](const Request& q, Response& r) {
-    return refuse_unbounded(q, r) ? HttpServer::HandlerResponse::Handled : HttpServer::HandlerResponse::Unhandled;
+    return refuse_stranger(q, r) || refuse_unbounded(q, r) ? HttpServer::HandlerResponse::Handled
+                                                           : HttpServer::HandlerResponse::Unhandled;
   });
   http.set_error_handler([](const Request& q, Response& r) {
     if (!r.body.empty()) return;
@@ -212,15 +237,12 @@ ControlEndpoint::~ControlEndpoint() { stop(); }
 Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& devices, nbd::Server& server,
                                                                  const std::string& path, bool swap_safe,
                                                                  std::optional<nbd::UnixListener> inherited) {
-  auto listener = inherited ? Result<nbd::UnixListener>(std::move(*inherited)) : nbd::UnixListener::listen(path);
+  auto listener =
+      inherited ? Result<nbd::UnixListener>(std::move(*inherited)) : nbd::UnixListener::listen(path, server.group());
   if (!listener) return tl::unexpected(listener.error());
   auto state = std::unique_ptr<State>(new State{devices, server, swap_safe, std::move(*listener)});
   state->http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   state->http.set_payload_max_length(kMaxBody);
-  state->http.set_read_timeout(kPatience);
-  state->http.set_write_timeout(kPatience);
-  // A connection that is kept open would hold one of the two threads.
-  state->http.set_keep_alive_max_count(1);
   state->route();
   return std::unique_ptr<ControlEndpoint>(new ControlEndpoint(std::move(state)));
 }

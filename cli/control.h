@@ -1,5 +1,5 @@
 #pragma once
-// The control endpoint: HTTP/1.1 on a unix socket that only this user can connect to.
+// The control endpoint: HTTP/1.1 on a unix socket, for root, this user and the members of the server's group.
 //
 //     GET    /v1/devices                 {"devices": [...]}
 //     POST   /v1/devices                 creates a device: {"name", "size", "algorithm", "mem_limit", "chain", "check"}
@@ -11,8 +11,9 @@
 //     GET    /v1/devices/NAME/classes    the classes table; ?format=kernel-6 or ?format=json for other forms
 //     GET    /metrics                    OpenMetrics text
 //
-// An error is {"error": "one line"} under 400 (a wrong value), 403 (the attribute goes the other way only), 404
-// (unknown), 409 (exists or in use), 411, 413, 415 (a body of no stated length, too long, encoded), 507 (no memory).
+// An error is {"error": "one line"} under 400 (a wrong value), 403 (the attribute goes the other way only, or the
+// caller is somebody else, whatever the socket's mode has become), 404 (unknown), 409 (exists or in use), 411, 413, 415
+// (a body of no stated length, too long, encoded), 507 (no memory).
 //
 // Threads: start, stop and the destructor belong to one thread. Requests run in two threads of the endpoint's own, and
 // take no lock that reads and writes of a device take for longer than a line of its statistics needs.

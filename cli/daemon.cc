@@ -18,6 +18,7 @@
 #include "cli/log.h"
 #include "cli/places.h"
 #include "cli/run_command.h"
+#include "cli/sandbox.h"
 #include "cli/state_file.h"
 #include "cli/supervise.h"
 #include "cli/swap_safe.h"
@@ -34,9 +35,10 @@ class Places {
     places->control = config.control_path;
     if (!places->nbd.empty() && !places->control.empty()) return places;
     const bool own = !config.run.empty();  // as nbdkit's: beside other daemons, and other runs
-    const auto directory = own ? make_private_directory() : make_runtime_directory();
+    const auto directory = own ? make_private_directory() : make_runtime_directory(config.nbd.group);
     if (!directory) return tl::unexpected(directory.error());
     if (own) places->temporary_ = *directory;
+    places->directory = *directory;
     if (places->nbd.empty()) places->nbd = *directory + "/nbd.sock";
     if (places->control.empty()) places->control = *directory + "/control.sock";
     return places;
@@ -49,6 +51,7 @@ class Places {
 
   std::string nbd;
   std::string control;
+  std::string directory;  // that both are in by default; empty where neither is
 
  private:
   Places() = default;
@@ -83,14 +86,22 @@ int failed(const std::string& why) {
   return 1;
 }
 
-// Waits for a signal to stop. With --run, for the end of the command; a signal ends that first.
-int wait_for_end(const Signals& signals, const Config& config) {
-  std::optional<Command> command;
-  if (!config.run.empty()) {
-    const auto started = Command::start(config.run);
-    if (!started) return failed("--run: " + started.error().message);
-    command = *started;
+// Gives up what serving does not need, for every thread that comes. The command was started before, with all of it.
+Result<void> shut_the_doors(const Config& config, const Places& places, const std::optional<Command>& command) {
+  if (!config.user.empty()) {
+    std::vector<std::string> paths = {places.nbd, places.control};
+    if (!places.directory.empty()) paths.push_back(places.directory);
+    if (auto given = give_to_user(config.user, paths); !given) return given;
   }
+  if (auto dropped = drop_privileges(config.user); !dropped) return dropped;
+  if (const auto why = restrict_system_calls(command ? command->pid() : 0)) {
+    log_warning("every system call stays allowed: " + *why);
+  }
+  return {};
+}
+
+// Waits for a signal to stop. With --run, for the end of the command; a signal ends that first.
+int wait_for_end(const Signals& signals, const std::optional<Command>& command) {
   for (;;) {
     const int signal = signals.wait();
     if (signal == SIGCHLD) {
@@ -111,18 +122,16 @@ void export_variables(const Config& config, const Places& places, const std::str
   ::setenv("exportname", config.devices.front().name.c_str(), 1);
 }
 
-void announce(const Config& config, const DeviceTable& devices, const Places& places, const nbd::Server& server) {
+void announce(const Config& config, const DeviceTable& devices, const nbd::Server& server, const Places& places) {
   const std::string uri = server.uris(config.devices.front().name).front();
   for (const std::string& name : devices.names()) {
     if (const auto device = devices.find(name)) log_info(describe((*device)->options()));
   }
   log_info("control endpoint " + places.control);
   if (config.run.empty()) {
+    // Otherwise standard output is the command's.
     std::printf("%s\n", uri.c_str());
     std::fflush(stdout);
-  } else {
-    // Its standard output is the command's.
-    export_variables(config, places, uri);
   }
   ::sd_notifyf(0, "READY=1\nSTATUS=Serving %s", uri.c_str());
 }
@@ -235,10 +244,22 @@ int serve(const Config& config) {
       return failed(kept.error().message);
     }
   }
+  std::optional<Command> command;
+  if (!config.run.empty()) {
+    // Its first connections wait until there is a thread to take them.
+    export_variables(config, **places, (*server)->uris(config.devices.front().name).front());
+    auto started = Command::start(config.run);
+    if (!started) return failed("--run: " + started.error().message);
+    command = *started;
+  }
+  if (const auto shut = shut_the_doors(config, **places, command); !shut) {
+    if (command) command->terminate();
+    return failed(shut.error().message);
+  }
   (*server)->start();
   (*control)->start();
-  announce(config, devices, **places, **server);
-  const int code = wait_for_end(signals, config);
+  announce(config, devices, **server, **places);
+  const int code = wait_for_end(signals, command);
   ::sd_notify(0, "STOPPING=1");
   (*control)->stop();
   (*server)->stop();

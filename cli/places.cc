@@ -26,13 +26,16 @@ Result<std::string> runtime_directory() {
   return fail(ENOENT, "no runtime directory: set XDG_RUNTIME_DIR, or name every socket");
 }
 
-Result<std::string> make_runtime_directory() {
+Result<std::string> make_runtime_directory(std::optional<gid_t> group) {
   auto path = runtime_directory();
   if (!path) return path;
   if (::mkdir(path->c_str(), 0700) != 0 && errno != EEXIST) return failed(*path, errno);
   struct stat info {};
   if (::stat(path->c_str(), &info) != 0) return failed(*path, errno);
   if (!S_ISDIR(info.st_mode)) return failed(*path, ENOTDIR);
+  if (group && (::chown(path->c_str(), static_cast<uid_t>(-1), *group) != 0 || ::chmod(path->c_str(), 0750) != 0)) {
+    return failed(*path, errno);
+  }
   return path;
 }
 

@@ -1,6 +1,9 @@
 #pragma once
 // Where the daemon's sockets are: the runtime directory, or one of this run alone.
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 
 #include "blockdev/types.h"
@@ -11,8 +14,8 @@ namespace uzram {
 // ENOENT where there is none of them.
 [[nodiscard]] Result<std::string> runtime_directory();
 
-// As above, made with mode 0700 where it is missing.
-[[nodiscard]] Result<std::string> make_runtime_directory();
+// As above, made with mode 0700 where it is missing; with a group, it is the group's then, and its mode 0750.
+[[nodiscard]] Result<std::string> make_runtime_directory(std::optional<gid_t> group);
 
 // A fresh directory that only this user can enter.
 [[nodiscard]] Result<std::string> make_private_directory();

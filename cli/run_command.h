@@ -20,6 +20,7 @@ class Command {
   // The exit status as a shell tells it, or nothing while it runs.
   [[nodiscard]] std::optional<int> status() const;
   void terminate() const;
+  [[nodiscard]] pid_t pid() const { return pid_; }
 
  private:
   pid_t pid_ = -1;

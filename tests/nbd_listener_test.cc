@@ -39,6 +39,16 @@ TEST_F(Listening, UnixSocketIsForItsOwnerOnly) {
   EXPECT_EQ(info.st_mode & 0777, 0600u);
 }
 
+TEST_F(Listening, UnixSocketIsForItsGroupToo) {
+  const std::string path = folder_ + "/s";
+  const auto listener = UnixListener::listen(path, ::getegid());
+  ASSERT_TRUE(listener);
+  struct stat info {};
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0660u);
+  EXPECT_EQ(info.st_gid, ::getegid());
+}
+
 TEST_F(Listening, SocketFileGoesWithItsListener) {
   const std::string path = folder_ + "/s";
   { ASSERT_TRUE(UnixListener::listen(path)); }

@@ -91,7 +91,7 @@ UnixListener::~UnixListener() {
   if (info.st_dev == device_ && info.st_ino == inode_) (void)unlink(path_.c_str());
 }
 
-Result<UnixListener> UnixListener::listen(const std::string& path) {
+Result<UnixListener> UnixListener::listen(const std::string& path, std::optional<gid_t> group) {
   constexpr std::size_t kMaxPath = sizeof(sockaddr_un::sun_path) - 1;
   if (path.size() > kMaxPath) {
     return fail(ENAMETOOLONG,
@@ -107,6 +107,9 @@ Result<UnixListener> UnixListener::listen(const std::string& path) {
     return fail_errno("cannot make the socket " + quoted(path));
   }
   UnixListener listener(std::move(fd), path);
+  if (group && (lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0 || chmod(path.c_str(), 0660) != 0)) {
+    return fail_errno("cannot give " + quoted(path) + " to the group");
+  }
   if (::listen(listener.fd(), SOMAXCONN) != 0) return fail_errno("cannot listen on " + quoted(path));
   return listener;
 }

@@ -19,8 +19,9 @@ namespace uzram::nbd {
 // A listening unix socket; its file goes with it.
 class UnixListener {
  public:
-  // Mode 0600. A socket file that nobody answers is taken over; the error names the path and why otherwise.
-  [[nodiscard]] static Result<UnixListener> listen(const std::string& path);
+  // Mode 0600; with a group, 0660 and the group's. A socket file that nobody answers is taken over; the error names the
+  // path and why otherwise.
+  [[nodiscard]] static Result<UnixListener> listen(const std::string& path, std::optional<gid_t> group = {});
   // A socket that listens already, and has this path; nothing where it is another.
   [[nodiscard]] static std::optional<UnixListener> adopt(Fd fd, const std::string& path);
   UnixListener(UnixListener&&) noexcept = default;

@@ -87,7 +87,7 @@ Result<std::unique_ptr<Server>> Server::listen(DeviceTable& devices, const Serve
   if (inherited.unix_socket) {
     state->unix_listener.emplace(std::move(*inherited.unix_socket));
   } else if (!options.unix_path.empty()) {
-    auto listener = UnixListener::listen(options.unix_path);
+    auto listener = UnixListener::listen(options.unix_path, options.group);
     if (!listener) return tl::unexpected(listener.error());
     state->unix_listener.emplace(std::move(*listener));
   }
@@ -158,6 +158,8 @@ void Server::stop() {
   state_->tcp.fds.clear();
   state_->clients.drain(std::chrono::seconds(kStopSeconds));
 }
+
+std::optional<gid_t> Server::group() const { return state_->options.group; }
 
 int Server::unix_fd() const { return state_->unix_listener ? state_->unix_listener->fd() : -1; }
 

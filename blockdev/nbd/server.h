@@ -24,6 +24,7 @@ namespace uzram::nbd {
 // is still in its handshake, and is refused where there is none.
 struct ServerOptions {
   std::string unix_path = {};              // empty: no unix socket
+  std::optional<gid_t> group = {};         // whose members may connect to it, too
   std::optional<std::uint16_t> port = {};  // TCP; 0 takes a free port
   std::string host = "127.0.0.1";          // what TCP listens on
   TlsOptions tls = {};
@@ -50,6 +51,9 @@ class Server {
   // Stops accepting, removes the sockets, answers what clients have sent, closes every connection. Returns when all
   // of it is done, after kStopSeconds and what the device's operations under way take at the most.
   void stop();
+
+  // Whose members may connect to unix sockets.
+  [[nodiscard]] std::optional<gid_t> group() const;
 
   // The sockets it listens on, until `stop`; -1 where there is no unix socket.
   [[nodiscard]] int unix_fd() const;

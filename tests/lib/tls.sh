@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Certificates and keys for tests. To be sourced, by a script that has $work and `fail`.
+# Certificates and keys for tests. To be sourced, behind daemon.sh.
+: "${work:?a folder of the test}"
 
 # make_ca DIR: a certificate authority in DIR.
 make_ca() {
