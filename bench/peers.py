@@ -80,6 +80,11 @@ class Server:
     def fio_options(self):
         return ['--ioengine=nbd', f'--uri={self.uri}']
 
+    def cpu_seconds(self):
+        with open(f'/proc/{self.process.pid}/stat', encoding='ascii') as f:
+            user, system = f.read().rsplit(')', 1)[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
+
     def proportional_set_size(self):
         with open(f'/proc/{self.process.pid}/smaps_rollup', encoding='ascii') as f:
             return int(re.search(r'^Pss:\s+(\d+) kB', f.read(), re.M)[1]) * 1024
@@ -147,6 +152,9 @@ class Zram:
                 if attempt == 49:
                     raise
                 time.sleep(0.1)
+
+    def cpu_seconds(self):
+        return 0
 
     def memory(self):
         """Its zspages, 16 bytes for each slot, 8 for each handle."""
