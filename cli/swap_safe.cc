@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
@@ -41,6 +42,15 @@ bool keep_stacks_small() {
   return done;
 }
 
+// A realtime thread is let into the last quarter of what vm.min_free_kbytes keeps (on kernels from 6.4 on: half): what
+// everybody else who is short of memory, and waits for this process to free some, cannot take from it. And it is not
+// behind them in the queue for a processor.
+bool become_realtime() {
+  sched_param lowest{};
+  lowest.sched_priority = sched_get_priority_min(SCHED_RR);
+  return sched_setscheduler(0, SCHED_RR, &lowest) == 0 && is_realtime();
+}
+
 std::string lock_refused(const char* what) {
   const std::string why = std::strerror(errno);
   return std::string(what) + " (" + why + "; CAP_IPC_LOCK or LimitMEMLOCK=infinity)";
@@ -48,10 +58,13 @@ std::string lock_refused(const char* what) {
 
 }  // namespace
 
+bool is_realtime() { return sched_getscheduler(0) == SCHED_RR; }
+
 bool is_io_flusher() { return prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0) == 1; }
 
 void SwapSafe::before_threads() {
   if (!become_io_flusher()) refused_.emplace_back("PR_SET_IO_FLUSHER (CAP_SYS_RESOURCE)");
+  if (!become_realtime()) refused_.emplace_back("realtime scheduling (CAP_SYS_NICE or LimitRTPRIO=1)");
   if (!escape_oom_killer()) refused_.emplace_back("oom_score_adj -1000 (CAP_SYS_RESOURCE)");
   if (!keep_heap_small()) refused_.emplace_back("a single malloc arena");
   if (!keep_stacks_small()) refused_.emplace_back("small thread stacks");
@@ -98,7 +111,11 @@ std::uint64_t wanted_min_free_kilobytes() {
   std::string label;
   std::uint64_t total = 0;
   std::ifstream("/proc/meminfo") >> label >> total;
-  return std::min<std::uint64_t>(32768, total / 10);
+  return wanted_min_free_kilobytes(total);
+}
+
+std::uint64_t wanted_min_free_kilobytes(std::uint64_t memory_kilobytes) {
+  return std::min<std::uint64_t>(32768, memory_kilobytes / 10);
 }
 
 bool set_min_free_kilobytes(std::uint64_t value) {

@@ -24,8 +24,8 @@ namespace uzram {
 
 class SwapSafe {
  public:
-  // PR_SET_IO_FLUSHER (every thread created later inherits it), oom_score_adj -1000, one malloc arena that gives
-  // nothing back, stacks of kStackBytes for every thread that asks for no other size.
+  // PR_SET_IO_FLUSHER and the lowest realtime priority (every thread created later inherits both), oom_score_adj -1000,
+  // one malloc arena that gives nothing back, stacks of kStackBytes for every thread that asks for no other size.
   void before_threads();
 
   // Locks all that is mapped now, and has it in memory when it returns.
@@ -52,10 +52,14 @@ class SwapSafe {
 // outlives the process is safe only as long as it is locked.
 [[nodiscard]] bool group_may_be_swapped();
 
+// Whether the calling thread is a realtime thread, which the kernel gives memory that others have to wait for.
+[[nodiscard]] bool is_realtime();
+
 // vm.min_free_kbytes as it is, and what swapping to a daemon was measured to need: 32 MiB, on a small machine a tenth
 // of its memory.
 [[nodiscard]] std::uint64_t min_free_kilobytes();
 [[nodiscard]] std::uint64_t wanted_min_free_kilobytes();
+[[nodiscard]] std::uint64_t wanted_min_free_kilobytes(std::uint64_t memory_kilobytes);
 // False where the kernel refuses.
 [[nodiscard]] bool set_min_free_kilobytes(std::uint64_t value);
 

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
+#include <thread>
 
 #include "blockdev/nbd/tls_session.h"
 
@@ -15,6 +17,8 @@ namespace uzram::nbd {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kMemoryPause{1};
 
 int milliseconds_until(Deadline deadline) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
@@ -119,10 +123,16 @@ std::size_t Connection::receive_some(std::span<std::byte> out, bool stall_limit)
 
 bool Connection::send_all(std::span<const std::byte> bytes) {
   if (tls_) return tls_->send(bytes);
+  std::optional<Deadline> end;  // asked for only where it is needed
   while (!bytes.empty()) {
     const ssize_t n = send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (n >= 0) {
       bytes = bytes.subspan(static_cast<std::size_t>(n));
+    } else if (errno == ENOBUFS || errno == ENOMEM) {
+      // The machine is short of memory for a moment, and may be waiting for these very bytes.
+      if (!end) end = Clock::now() + std::chrono::seconds(kStallSeconds);
+      if (Clock::now() > *end) return false;
+      std::this_thread::sleep_for(kMemoryPause);
     } else if (errno != EINTR) {
       return false;
     }

@@ -1,51 +1,65 @@
-// fill MEGABYTES: writes that much memory, a page after the other, and reads it back twice, in other orders; ends with
-// 0 if every page is as it was written. Prints each 10 MiB as it is reached, so that it can be told where it was
-// killed. The pages are like a heap's: a quarter of each is noise, the rest are pointers to few places; no two pages
-// are alike.
+// fill FILE MEGABYTES: fills that much memory with the pages of FILE, over and over, each marked with its number, and
+// reads all of it back twice, in other orders; ends with 0 if every page is as it was written. Prints each MiB as it is
+// reached, so that it can be told where it was killed. The file is read in pieces that it takes out of the page cache
+// again: the memory in use is that which it fills.
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-enum { kPage = 4096, kWords = kPage / 8, kPagesPerMiB = 256 };
+enum { kPage = 4096, kBatch = 256 };  // a batch is a MiB
 
-static uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
+static int file;
+static uint64_t file_batches;
+static unsigned char wanted[kBatch * kPage];
+
+// What the pages of this batch hold.
+static int make_batch(uint64_t batch) {
+  const off_t at = (off_t)(batch % file_batches * sizeof wanted);
+  if (pread(file, wanted, sizeof wanted, at) != (ssize_t)sizeof wanted) return perror("fill: read"), 0;
+  posix_fadvise(file, at, sizeof wanted, POSIX_FADV_DONTNEED);
+  for (uint64_t i = 0; i < kBatch; i++) {
+    const uint64_t page = batch * kBatch + i;
+    memcpy(wanted + i * kPage, &page, sizeof page);
+  }
+  return 1;
 }
 
-static uint64_t word(uint64_t page, unsigned i) {
-  if (i % 32 < 8) return mix(page * kWords + i);
-  return 0x00007f0000000000u + (mix(page) & 0xfff000u) + (i % 16) * 64;
-}
-
-static int is_right(const uint64_t* memory, uint64_t page) {
-  for (unsigned i = 0; i < kWords; i++) {
-    if (memory[page * kWords + i] == word(page, i)) continue;
-    fprintf(stderr, "page %llu is not what was written\n", (unsigned long long)page);
+static int is_right(const unsigned char* memory, uint64_t batch) {
+  if (!make_batch(batch)) return 0;
+  for (uint64_t i = 0; i < kBatch; i++) {
+    if (memcmp(memory + (batch * kBatch + i) * kPage, wanted + i * kPage, kPage) == 0) continue;
+    fprintf(stderr, "fill: page %llu is not what was written\n", (unsigned long long)(batch * kBatch + i));
     return 0;
   }
   return 1;
 }
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
-  const uint64_t pages = strtoull(argv[1], NULL, 10) * kPagesPerMiB;
-  uint64_t* memory =
-      mmap(NULL, pages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) return perror("mmap"), 1;
-  for (uint64_t page = 0; page < pages; page++) {
-    for (unsigned i = 0; i < kWords; i++) memory[page * kWords + i] = word(page, i);
-    if (page % (10 * kPagesPerMiB) == 0) printf("%llu\n", (unsigned long long)page / kPagesPerMiB), fflush(stdout);
+  struct stat info;
+  if (argc != 3) return 2;
+  file = open(argv[1], O_RDONLY);
+  if (file < 0 || fstat(file, &info) != 0) return perror(argv[1]), 1;
+  file_batches = (uint64_t)info.st_size / sizeof wanted;
+  const uint64_t batches = strtoull(argv[2], NULL, 10);
+  unsigned char* memory =
+      mmap(NULL, batches * sizeof wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (file_batches == 0 || memory == MAP_FAILED) return fprintf(stderr, "fill: nothing to fill\n"), 1;
+  for (uint64_t batch = 0; batch < batches; batch++) {
+    if (!make_batch(batch)) return 1;
+    memcpy(memory + batch * sizeof wanted, wanted, sizeof wanted);
+    printf("%llu\n", (unsigned long long)batch + 1), fflush(stdout);
   }
-  for (uint64_t page = pages; page-- > 0;) {
-    if (!is_right(memory, page)) return 1;
+  for (uint64_t batch = batches; batch-- > 0;) {
+    if (!is_right(memory, batch)) return 1;
   }
-  for (uint64_t page = 0; page < pages; page += 7) {
-    if (!is_right(memory, page)) return 1;
+  for (uint64_t batch = 0; batch < batches; batch += 7) {
+    if (!is_right(memory, batch)) return 1;
   }
   puts("every page is right");
   return 0;

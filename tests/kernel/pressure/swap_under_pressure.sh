@@ -4,9 +4,9 @@
 . "$(dirname "$0")/../lib.sh"
 
 algorithm=$1
+: "${UZRAM_CORPUS:?a file of pages, as bench/make-corpus makes it}"
 total=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
-cc -O2 -o "$work/fill" "$(dirname "$0")/fill.c"
-cc -O2 -o "$work/witness" "$(dirname "$0")/witness.c"
+for program in fill witness; do cc -O2 -o "$work/$program" "$(dirname "$0")/$program.c"; done
 sync
 echo 3 >/proc/sys/vm/drop_caches
 
@@ -19,18 +19,21 @@ uzramctl list | grep -F '/dev/nbd0 [SWAP]' || fail "list does not show the swap"
 ! grep 'missing: [^v]' "$work/uzramd.log" || fail "a protection is missing"
 [ "$(cat /proc/"$daemon_pid"/oom_score_adj)" = -1000 ] || fail "the daemon may be killed when memory is short"
 for task in /proc/"$daemon_pid"/task/*; do
-  # PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, which PR_SET_IO_FLUSHER sets
-  flags=$(awk '{ print $9 }' "$task/stat")
+  # PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, which PR_SET_IO_FLUSHER sets; SCHED_RR
+  read -r flags policy < <(awk '{ print $9, $41 }' "$task/stat")
   [ $((flags & 0x180000)) = $((0x180000)) ] || fail "thread ${task##*/} is no I/O flusher"
+  [ "$policy" = 2 ] || fail "thread ${task##*/} is no realtime thread"
 done
-
+# Where it stalls nevertheless, the console says why.
 echo 8 >/proc/sys/kernel/printk
-"$work/witness" "$daemon_pid" &
+echo on >/proc/sys/kernel/printk_devkmsg
+"$work/witness" &
 finally kill $!
 
 faults() { awk '{ print $10 + $12 }' /proc/"$daemon_pid"/stat; }
 before=$(faults)
-"$work/fill" $((total * 5 / 4)) >"$work/fill.out" || fail "the program ended with status $? after $(tail -n 1 "$work/fill.out") MiB"
+"$work/fill" "$UZRAM_CORPUS" $((total * 5 / 4)) >"$work/fill.out" ||
+  fail "the program ended with status $? after $(tail -n 1 "$work/fill.out") MiB"
 tail -n 1 "$work/fill.out"
 swapped=$(awk '/^pswpout/ { print int($2 / 256) }' /proc/vmstat)
 echo "$total MiB of memory, $((total * 5 / 4)) MiB used, $swapped MiB swapped out"

@@ -1,9 +1,11 @@
-// witness PID...: watches a machine that swaps to the processes given, and tells the console where everything stands
-// when nothing has been swapped and no page has been written for ten seconds. It holds all it needs beforehand: when it
-// has something to say, there may be no memory to be had. Ends with a signal.
+// witness: watches a machine that swaps, and tells the console where every thread stands when nothing has been swapped
+// and no page touched for ten seconds. It holds all it needs beforehand, and a realtime thread is given the kernel's
+// last pages: when it has something to say, there may be no memory to be had. Ends with a signal, or after three
+// reports.
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,16 +14,15 @@
 
 enum { kQuietSeconds = 10, kReports = 3 };
 
-static int kmsg, vmstat, meminfo, sysrq;
+static int kmsg, vmstat, meminfo;
 static char text[65536];
 
-static void say(const char* line) {
+static void say(const char* what, const char* line) {
   char message[900];
-  const int n = snprintf(message, sizeof message, "<1>witness: %.800s", line);
+  const int n = snprintf(message, sizeof message, "<1>witness: %.200s %.600s", what, line);
   if (write(kmsg, message, n) < 0) _exit(1);
 }
 
-// The file's text, which an open descriptor gives without a search for its path.
 static char* read_all(int fd) {
   const ssize_t n = pread(fd, text, sizeof text - 1, 0);
   text[n > 0 ? n : 0] = 0;
@@ -33,50 +34,52 @@ static unsigned long long figure(const char* all, const char* name) {
   return at ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
-static void say_lines(const char* label, char* lines) {
-  char line[850];
-  for (char* at = strtok(lines, "\n"); at; at = strtok(NULL, "\n")) {
-    snprintf(line, sizeof line, "%s %s", label, at);
-    say(line);
+static void say_lines(const char* what, char* lines) {
+  for (char* at = strtok(lines, "\n"); at; at = strtok(NULL, "\n")) say(what, at);
+}
+
+// `path` is a thread's folder; a descriptor of it was opened as long as there was memory.
+static void say_thread(const char* pid, const char* thread) {
+  static const char* const kFiles[] = {"stat", "stack"};
+  for (int i = 0; i < 2; i++) {
+    char path[100];
+    snprintf(path, sizeof path, "/proc/%s/task/%s/%s", pid, thread, kFiles[i]);
+    const int fd = open(path, O_RDONLY);
+    if (fd < 0) continue;
+    say_lines(thread, read_all(fd));
+    close(fd);
   }
 }
 
-static void say_file(const char* path) {
-  const int fd = open(path, O_RDONLY);
-  if (fd < 0) return say(path);
-  say_lines(path, read_all(fd));
-  close(fd);
-}
+static int is_number(const char* name) { return *name >= '0' && *name <= '9'; }
 
-static void report(int count, char** pids) {
-  say("nothing moves");
+static void report(void) {
+  say("nothing", "moves");
   say_lines("meminfo", read_all(meminfo));
   say_lines("vmstat", read_all(vmstat));
-  if (write(sysrq, "w", 1) < 0 || write(sysrq, "m", 1) < 0) say("no sysrq");
-  for (int i = 0; i < count; i++) {
-    char path[400];
-    snprintf(path, sizeof path, "/proc/%s/task", pids[i]);
-    DIR* tasks = opendir(path);
-    for (struct dirent* task; tasks && (task = readdir(tasks));) {
-      if (task->d_name[0] == '.') continue;
-      static const char* const kFiles[] = {"wchan", "stack", "stat", "syscall", "status"};
-      for (int f = 0; f < 5; f++) {
-        snprintf(path, sizeof path, "/proc/%s/task/%s/%s", pids[i], task->d_name, kFiles[f]);
-        say_file(path);
-      }
+  DIR* processes = opendir("/proc");
+  for (struct dirent* process; processes && (process = readdir(processes));) {
+    if (!is_number(process->d_name)) continue;
+    char path[100];
+    snprintf(path, sizeof path, "/proc/%.20s/task", process->d_name);
+    DIR* threads = opendir(path);
+    for (struct dirent* thread; threads && (thread = readdir(threads));) {
+      if (is_number(thread->d_name)) say_thread(process->d_name, thread->d_name);
     }
-    if (tasks) closedir(tasks);
+    if (threads) closedir(threads);
   }
-  if (write(sysrq, "t", 1) < 0) say("no sysrq");
+  if (processes) closedir(processes);
+  say("end", "of the report");
 }
 
-int main(int argc, char** argv) {
+int main(void) {
   kmsg = open("/dev/kmsg", O_WRONLY);
   vmstat = open("/proc/vmstat", O_RDONLY);
   meminfo = open("/proc/meminfo", O_RDONLY);
-  sysrq = open("/proc/sysrq-trigger", O_WRONLY);
-  if (argc < 2 || kmsg < 0 || vmstat < 0 || meminfo < 0 || sysrq < 0) return 2;
-  if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) return perror("mlockall"), 1;
+  if (kmsg < 0 || vmstat < 0 || meminfo < 0) return perror("witness"), 1;
+  const struct sched_param first = {.sched_priority = 2};
+  if (sched_setscheduler(0, SCHED_FIFO, &first) != 0) return perror("witness: SCHED_FIFO"), 1;
+  if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) return perror("witness: mlockall"), 1;
   unsigned long long last = 0;
   for (int quiet = 0, said = 0; said < kReports; sleep(1)) {
     const char* now = read_all(vmstat);
@@ -84,7 +87,7 @@ int main(int argc, char** argv) {
     quiet = moved == last ? quiet + 1 : 0;
     last = moved;
     if (quiet == 0 || quiet % kQuietSeconds != 0) continue;
-    report(argc - 1, argv + 1);
+    report();
     said++;
   }
   return 0;
