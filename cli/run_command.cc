@@ -25,7 +25,11 @@ Result<Command> Command::start(const std::string& text) {
   ::sigaddset(&standard, SIGPIPE);
   ::posix_spawnattr_setsigmask(&attributes, &none);
   ::posix_spawnattr_setsigdefault(&attributes, &standard);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  // Nor is it in real time, as a daemon with --swap-safe is.
+  const sched_param ordinary{};
+  ::posix_spawnattr_setschedpolicy(&attributes, SCHED_OTHER);
+  ::posix_spawnattr_setschedparam(&attributes, &ordinary);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSCHEDULER);
   const char* const argv[] = {"sh", "-c", text.c_str(), nullptr};
   Command command;
   const int error =

@@ -3,8 +3,9 @@
 # swap on the kernel's zram and with swap on uzram, in turns, in the same kernel, with the same min_free_kbytes and the
 # same pages (the corpus's). The median of ours is to be at least PERCENT of zram's.
 #
-# What each is given follows from the machine's memory alone. Both devices are so large that memory ends first. zram
-# takes what memory it finds; uzram gets what docs/swap.md says: all but vm.min_free_kbytes and 64 MiB.
+# What uzram gets is docs/swap.md's rule for the most: a reserve of all memory but vm.min_free_kbytes and 64 MiB, and a
+# device of 95 % of what `uzramctl estimate` says that the reserve holds of such pages. zram takes what memory it finds,
+# and its device is so large that memory ends first.
 . "$(dirname "$0")/../lib.sh"
 
 algorithm=$1 percent=$2 runs=${3:-3}
@@ -12,7 +13,11 @@ algorithm=$1 percent=$2 runs=${3:-3}
 total=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
 min_free=$(awk '/^MemTotal/ { print int($2 / 10 < 32768 ? $2 / 10 : 32768) }' /proc/meminfo)
 reserve=$((total - min_free / 1024 - 64))
-size=$((total * 4))
+head -c 32M "$UZRAM_CORPUS" >"$work/sample"
+ratio=$("$UZRAM_BIN/uzramctl" estimate --algorithm "$algorithm" "$work/sample" | awk 'END { print $2 }')
+rm "$work/sample"
+size=$(awk -v reserve="$reserve" -v ratio="$ratio" 'BEGIN { print int(reserve * ratio * 95 / 100) }')
+echo "$total MiB, $algorithm: pages of ratio $ratio, a reserve of $reserve MiB, a device of $size MiB"
 cc -O2 -o "$work/fill" "$(dirname "$0")/fill.c"
 echo "$min_free" >/proc/sys/vm/min_free_kbytes
 [ "$algorithm" != zstd ] || insmod /usr/lib/uml/modules/*/kernel/crypto/zstd.ko
@@ -29,7 +34,7 @@ held() {
 }
 with_zram() {
   echo "$algorithm" >/sys/block/zram0/comp_algorithm
-  echo "${size}M" >/sys/block/zram0/disksize
+  echo "$((total * 4))M" >/sys/block/zram0/disksize
   mkswap /dev/zram0 >/dev/null
   swapon --discard /dev/zram0
   held
