@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "allocator/ensure.h"
 #include "blockdev/device_record.h"
@@ -137,16 +138,43 @@ IoResult Device::zero_part(Stream& stream, ByteOffset offset, std::uint64_t leng
   return write(stream, offset, std::span(kZeroes).first(length));
 }
 
-Extent Device::extent_at(ByteOffset offset, std::uint64_t length) const {
-  ensure(length > 0 && raw(offset) < size() && length <= size() - raw(offset), "an extent lies inside the device");
+namespace {
+
+PageState state_of(const Slot* slot) {
+  if (slot == nullptr) return PageState::hole;
+  const SlotValue value(slot->load(std::memory_order_relaxed));
+  if (value.is_empty()) return PageState::hole;
+  if (value.kind() == SlotKind::damaged || !value.intact()) return PageState::damaged;
+  if (value.is_same_filled()) return PageState::same_filled;
+  return value.is_huge() ? PageState::huge : PageState::compressed;
+}
+
+// The length of the run from `offset` whose pages are what kind_of says of the first; at most `length`.
+template <class KindOf>
+auto run_at(const SlotTable& table, ByteOffset offset, std::uint64_t length, const KindOf& kind_of_slot) {
   const PageIndex end{to_pages(raw(offset) + length)};
   PageIndex page = page_of(raw(offset));
-  const ExtentKind kind = kind_of(table_.find(page));
+  const auto kind = kind_of_slot(table.find(page));
+  const auto hole = kind_of_slot(nullptr);
   do {
     page = PageIndex{raw(page) + 1};
-    if (kind == ExtentKind::hole) page = table_.next_present(page, end);
-  } while (raw(page) < raw(end) && kind_of(table_.find(page)) == kind);
-  return {std::min(raw(page) * kPageSize - raw(offset), length), kind};
+    if (kind == hole) page = table.next_present(page, end);
+  } while (raw(page) < raw(end) && kind_of_slot(table.find(page)) == kind);
+  return std::pair{std::min(raw(page) * kPageSize - raw(offset), length), kind};
+}
+
+}  // namespace
+
+Extent Device::extent_at(ByteOffset offset, std::uint64_t length) const {
+  ensure(length > 0 && raw(offset) < size() && length <= size() - raw(offset), "an extent lies inside the device");
+  const auto [run, kind] = run_at(table_, offset, length, kind_of);
+  return {run, kind};
+}
+
+PageExtent Device::page_extent_at(ByteOffset offset, std::uint64_t length) const {
+  ensure(length > 0 && raw(offset) < size() && length <= size() - raw(offset), "an extent lies inside the device");
+  const auto [run, kind] = run_at(table_, offset, length, state_of);
+  return {run, kind};
 }
 
 namespace {

@@ -74,6 +74,13 @@ struct Extent {
   ExtentKind kind = ExtentKind::hole;
 };
 
+// How a page is stored.
+enum class PageState : std::uint8_t { hole, same_filled, compressed, huge, damaged };
+struct PageExtent {
+  std::uint64_t length = 0;  // bytes, at least 1
+  PageState kind = PageState::hole;
+};
+
 // One worker's buffers and codec context for one device; from Device::make_stream.
 class Stream;
 struct StreamDeleter {
@@ -121,6 +128,8 @@ class Device {
   // The run of one kind that starts at `offset`, at most `length` bytes long; it may be shorter than the
   // kind's run.
   [[nodiscard]] Extent extent_at(ByteOffset offset, std::uint64_t length) const;
+  // The same for how the pages are stored.
+  [[nodiscard]] PageExtent page_extent_at(ByteOffset offset, std::uint64_t length) const;
 
   // Compacts the pool; returns the number of frames freed. Beside readers and writers.
   std::uint64_t compact();

@@ -84,6 +84,14 @@ inline Bytes request_bytes(Command command, std::uint16_t flags, std::uint64_t c
   return bytes;
 }
 
+// With extended headers; the payload's flag is the caller's business.
+inline Bytes extended_bytes(Command command, std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset,
+                            std::uint64_t length, std::string_view payload = {}) {
+  Bytes bytes;
+  bytes.put(kExtendedRequestMagic).put(flags).put(command).put(cookie).put(offset).put(length).put_text(payload);
+  return bytes;
+}
+
 struct OptionAnswer {
   std::uint64_t magic = 0;
   Option option{};
@@ -105,6 +113,20 @@ struct ChunkAnswer {
   Chunk type{};
   std::uint64_t cookie = 0;
   Bytes data;
+};
+
+struct ExtendedAnswer {
+  std::uint32_t magic = 0;
+  std::uint16_t flags = 0;
+  Chunk type{};
+  std::uint64_t cookie = 0;
+  std::uint64_t offset = 0;
+  Bytes data;
+
+  // Of an error chunk; 0 of any other.
+  [[nodiscard]] std::uint32_t error() const {
+    return type == Chunk::error || type == Chunk::error_offset ? data.get<std::uint32_t>(0) : 0;
+  }
 };
 
 // The client's end of TLS with a pre-shared key, over a connected socket.
@@ -275,6 +297,14 @@ class TestClient {
                        header.get<std::uint64_t>(8),
                        {}};
     answer.data = receive(header.get<std::uint32_t>(16));
+    return answer;
+  }
+  ExtendedAnswer receive_extended() {
+    const Bytes header = receive(kExtendedChunkHeaderBytes);
+    ExtendedAnswer answer{header.get<std::uint32_t>(0),        header.get<std::uint16_t>(4),
+                          Chunk{header.get<std::uint16_t>(6)}, header.get<std::uint64_t>(8),
+                          header.get<std::uint64_t>(16),       {}};
+    answer.data = receive(header.get<std::uint64_t>(24));
     return answer;
   }
   // The error of a request that is answered by a simple reply without data.

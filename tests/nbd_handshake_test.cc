@@ -215,10 +215,14 @@ TEST_F(Handshake, StartTlsIsUnsupportedAndNeverRequired) {
   EXPECT_EQ(client.verdict(Option::go, go_data("zram0")), OptionReply::ack);
 }
 
-TEST_F(Handshake, ExtendedHeadersAreUnsupported) {
+TEST_F(Handshake, ExtendedHeadersIncludeStructuredReplies) {
   TestClient client = greeted();
-  EXPECT_EQ(client.verdict(Option::extended_headers), OptionReply::err_unsup);
+  EXPECT_EQ(client.verdict(Option::extended_headers, "x"), OptionReply::err_invalid);
   EXPECT_EQ(client.verdict(Option::structured_reply), OptionReply::ack);
+  EXPECT_EQ(client.verdict(Option::extended_headers), OptionReply::ack);
+  EXPECT_EQ(client.verdict(Option::extended_headers), OptionReply::ack);
+  EXPECT_EQ(client.verdict(Option::structured_reply), OptionReply::err_ext_header_reqd);
+  EXPECT_EQ(client.verdict(Option::set_meta_context, context_data("", {"base:allocation"})), OptionReply::ack);
 }
 
 TEST_F(Handshake, OptionThatEndsDuringAStopIsErrShutdown) {

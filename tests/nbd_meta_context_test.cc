@@ -45,7 +45,7 @@ TEST_F(MetaContext, SetChoosesTheContextByName) {
 
 TEST_F(MetaContext, NoQueriesListAllAndSetNone) {
   TestClient client = structured();
-  EXPECT_EQ(contexts(client.ask(Option::list_meta_context, context_data("", {}))), 1u);
+  EXPECT_EQ(contexts(client.ask(Option::list_meta_context, context_data("", {}))), 2u);
   EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("", {}))), 0u);
   EXPECT_FALSE(chosen(client, ""));
 }
@@ -54,6 +54,60 @@ TEST_F(MetaContext, NamespaceAloneIsAWildcardForListOnly) {
   TestClient client = structured();
   EXPECT_EQ(contexts(client.ask(Option::list_meta_context, context_data("", {"base:"}))), 1u);
   EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("", {"base:"}))), 0u);
+  const auto own = client.ask(Option::list_meta_context, context_data("", {"uzram:"}));
+  ASSERT_EQ(contexts(own), 1u);
+  EXPECT_EQ(own[0].data, Bytes().put<std::uint32_t>(0).put_text("uzram:page"));
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("", {"uzram:"}))), 0u);
+}
+
+TEST_F(MetaContext, BothAreAnsweredEachInItsChunk) {
+  TestClient client = structured();
+  const auto answers = client.ask(Option::set_meta_context, context_data("", {"uzram:page", "base:allocation"}));
+  ASSERT_EQ(contexts(answers), 2u);
+  EXPECT_EQ(answers[0].data, Bytes().put<std::uint32_t>(1).put_text("base:allocation"));
+  EXPECT_EQ(answers[1].data, Bytes().put<std::uint32_t>(2).put_text("uzram:page"));
+  EXPECT_EQ(client.verdict(Option::go, go_data("")), OptionReply::ack);
+  client.send_request(Command::block_status, 0, 7, 0, 1 << 20);
+  const ChunkAnswer allocation = client.receive_chunk();
+  const ChunkAnswer pages = client.receive_chunk();
+  EXPECT_EQ(allocation.flags, 0u);
+  EXPECT_EQ(allocation.data.get<std::uint32_t>(0), 1u);
+  EXPECT_EQ(pages.flags, kChunkDone);
+  EXPECT_EQ(pages.data.get<std::uint32_t>(0), 2u);
+  EXPECT_EQ(pages.data.get<std::uint32_t>(8), kPageHole);
+}
+
+TEST_F(MetaContext, PagesTellHowEachIsStored) {
+  TestClient client = structured();
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("", {"uzram:page"}))), 1u);
+  EXPECT_EQ(client.verdict(Option::go, go_data("")), OptionReply::ack);
+  std::string noise(4096, '\0');
+  std::uint64_t state = 88172645463325252;
+  for (char& c : noise) c = static_cast<char>((state ^= state << 13, state ^= state >> 7, state ^= state << 17) >> 32);
+  std::string text;
+  while (text.size() < 4096) text += "page " + std::to_string(text.size()) + "\n";
+  text.resize(4096);
+  std::string word;
+  while (word.size() < 4096) word += "\xf1\x52\x33\x74\x95\x16\x07\x88";  // too wide for a slot: an object of 8 bytes
+  // Three pages of one word, one of text, one of noise, and a hole.
+  EXPECT_EQ(client.write(4096, std::string(4096, '\0') + std::string(4096, 'x') + word + text + noise), 0u);
+  client.send_request(Command::block_status, 0, 7, 0, 8 * 4096);
+  const ChunkAnswer answer = client.receive_chunk();
+  Bytes expected;
+  expected.put<std::uint32_t>(2);
+  for (const auto& [pages, flags] :
+       {std::pair{1u, kPageHole}, {3u, kPageSameFilled}, {1u, kPageCompressed}, {1u, kPageHuge}, {2u, kPageHole}}) {
+    expected.put<std::uint32_t>(pages * 4096).put<std::uint32_t>(flags);
+  }
+  EXPECT_EQ(answer.data, expected);
+}
+
+TEST_F(MetaContext, PagesAreToldWhereAllocationIsWithheld) {
+  server_.add("limited", kSize, 1 << 20);
+  TestClient client = structured();
+  const Bytes both = context_data("limited", {"base:allocation", "uzram:page"});
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, both)), 1u);
+  EXPECT_TRUE(chosen(client, "limited"));
 }
 
 TEST_F(MetaContext, UnknownNamespacesAndContextsAreIgnored) {
@@ -107,7 +161,7 @@ TEST_F(MetaContext, IsLostWhenGoNamesAnotherExport) {
 TEST_F(MetaContext, AllocationIsWithheldWhereAWriteMayBeRefused) {
   server_.add("limited", kSize, 1 << 20);
   TestClient client = structured();
-  EXPECT_EQ(contexts(client.ask(Option::list_meta_context, context_data("limited", {}))), 0u);
+  EXPECT_EQ(contexts(client.ask(Option::list_meta_context, context_data("limited", {"base:"}))), 0u);
   EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("limited", {"base:allocation"}))), 0u);
   EXPECT_FALSE(chosen(client, "limited"));
 }

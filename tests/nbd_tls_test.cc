@@ -127,7 +127,7 @@ TEST_F(Tls, OptionalTlsServesBothAndUnixIsNeverForced) {
 TEST_F(Tls, StartTlsForgetsWhatWasNegotiated) {
   TestServer server(kSize, options());
   TestClient client = tcp(server);
-  EXPECT_EQ(client.verdict(Option::structured_reply), OptionReply::ack);
+  EXPECT_EQ(client.verdict(Option::extended_headers), OptionReply::ack);
   EXPECT_EQ(client.ask(Option::set_meta_context, context_data("", {"base:allocation"})).size(), 2u);
   EXPECT_EQ(client.verdict(Option::starttls), OptionReply::ack);
   EXPECT_TRUE(client.start_tls("alice", kKey));

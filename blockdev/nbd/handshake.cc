@@ -2,19 +2,18 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "blockdev/nbd/option_reader.h"
+#include "blockdev/nbd/option_writer.h"
 #include "blockdev/nbd/wire.h"
 
 namespace uzram::nbd {
 namespace {
-
-constexpr std::string_view kNamespace = "base:";
-constexpr std::string_view kAllocation = "base:allocation";
 
 // One negotiation. `handle` and below answer one option each.
 class Handshake {
@@ -34,31 +33,20 @@ class Handshake {
   bool receive_option();
   void handle();
   void start_tls();
+  void turn_on(std::initializer_list<bool*> features);
   void export_name();
   void list();
   void info_or_go();
   void list_or_set_meta_context();
   void choose(OpenDevice device, std::string_view name);
   std::optional<OpenDevice> open(std::string_view name);
-  bool select_contexts(OptionReader& data, std::uint32_t queries, const Device& device, bool set);
 
   [[nodiscard]] const ExportRules& rules_of(std::string_view name) const;
   [[nodiscard]] std::uint16_t transmission_flags(const Device& device) const;
 
   // Replies are gathered and sent when the option has been answered.
-  template <class T>
-  void put(T value) {
-    std::array<std::byte, sizeof(T)> bytes;
-    store_be(bytes.data(), value);
-    out_.insert(out_.end(), bytes.begin(), bytes.end());
-  }
-  void put_text(std::string_view text);
-  void put_reply(OptionReply type, std::size_t length);
-  void ack() { put_reply(OptionReply::ack, 0); }
-  void refuse(OptionReply error, std::string_view why);
-  void put_export_info(const Device& device);
-  void put_text_info(Info type, std::string_view text);
-  void put_block_size_info();
+  void ack() { out_.ack(option_); }
+  void refuse(OptionReply error, std::string_view why) { out_.refuse(option_, error, why); }
   bool flush();
 
   bool receive(std::span<std::byte> out, bool begun);
@@ -76,11 +64,13 @@ class Handshake {
 
   bool no_zeroes_ = false;
   bool structured_ = false;
-  std::optional<std::string> context_export_;  // the export that base:allocation was chosen for
+  bool extended_ = false;
+  Contexts contexts_;           // that were chosen
+  std::string context_export_;  // for this export
 
   Option option_{};
   std::vector<std::byte> data_;  // of the option; at most kMaxOptionBytes
-  std::vector<std::byte> out_;
+  OptionWriter out_;
   bool closing_ = false;
   std::string failure_;
   std::optional<Agreement> agreement_;
@@ -112,13 +102,13 @@ HandshakeResult Handshake::run() {
       if (!agreement_ && !flush()) break;
     }
   }
-  return {std::move(agreement_), std::move(out_), std::move(failure_)};
+  return {std::move(agreement_), std::move(out_.bytes()), std::move(failure_)};
 }
 
 bool Handshake::greet() {
-  put(kInitMagic);
-  put(kOptionMagic);
-  put<std::uint16_t>(kFlagFixedNewstyle | kFlagNoZeroes);
+  out_.put(kInitMagic);
+  out_.put(kOptionMagic);
+  out_.put<std::uint16_t>(kFlagFixedNewstyle | kFlagNoZeroes);
   std::array<std::byte, 4> bytes;
   if (!flush() || !receive(bytes, false)) return false;
   // A client without the fixed flag is served like any other: the replies it gets are those it asked for.
@@ -162,19 +152,25 @@ void Handshake::handle() {
     case Option::go:
       return info_or_go();
     case Option::structured_reply:
-      if (!data_.empty()) return refuse(OptionReply::err_invalid, "STRUCTURED_REPLY carries no data");
-      structured_ = true;
-      return ack();
+      if (extended_) return refuse(OptionReply::err_ext_header_reqd, "extended headers include structured replies");
+      return turn_on({&structured_});
+    case Option::extended_headers:
+      return turn_on({&structured_, &extended_});
     case Option::list_meta_context:
     case Option::set_meta_context:
       return list_or_set_meta_context();
     case Option::starttls:
       if (options_.tls == nullptr) break;
       return start_tls();
-    case Option::extended_headers:
-      break;
   }
   refuse(OptionReply::err_unsup, "this option is not supported");
+}
+
+// For an option that carries no data.
+void Handshake::turn_on(std::initializer_list<bool*> features) {
+  if (!data_.empty()) return refuse(OptionReply::err_invalid, "this option carries no data");
+  for (bool* const feature : features) *feature = true;
+  ack();
 }
 
 // What was negotiated before could have come from anybody: nothing of it is kept.
@@ -183,7 +179,8 @@ void Handshake::start_tls() {
   if (!data_.empty()) return refuse(OptionReply::err_invalid, "STARTTLS carries no data");
   ack();
   structured_ = false;
-  context_export_.reset();
+  extended_ = false;
+  contexts_ = {};
   closing_ = true;
   if (!flush()) return;
   std::string why = connection_.start_tls(*options_.tls, deadline_);
@@ -218,12 +215,12 @@ void Handshake::export_name() {
   if (!is_protocol_string(name)) return void(give_up("the export name is no name"));
   auto device = open(name);
   if (!device) {
-    out_.clear();
+    out_.bytes().clear();
     return void(give_up("the export is unknown, or not for this client"));
   }
-  put<std::uint64_t>((*device)->size());
-  put(transmission_flags(**device));
-  if (!no_zeroes_) out_.resize(out_.size() + kExportNamePadding);
+  out_.put<std::uint64_t>((*device)->size());
+  out_.put(transmission_flags(**device));
+  if (!no_zeroes_) out_.put_zeroes(kExportNamePadding);
   choose(std::move(*device), name);
 }
 
@@ -231,9 +228,9 @@ void Handshake::list() {
   if (!data_.empty()) return refuse(OptionReply::err_invalid, "LIST carries no data");
   for (const std::string& name : devices_.names()) {
     if (!rules_of(name).admits(peer_)) continue;
-    put_reply(OptionReply::server, 4 + name.size());
-    put(static_cast<std::uint32_t>(name.size()));
-    put_text(name);
+    out_.reply(option_, OptionReply::server, 4 + name.size());
+    out_.put(static_cast<std::uint32_t>(name.size()));
+    out_.put_text(name);
   }
   ack();
 }
@@ -253,9 +250,9 @@ void Handshake::info_or_go() {
     wants_name |= Info{*wanted} == Info::name;
     wants_block_size |= Info{*wanted} == Info::block_size;
   }
-  put_export_info(**device);
-  if (wants_name) put_text_info(Info::name, (*device)->options().name);
-  if (wants_block_size) put_block_size_info();
+  out_.export_info(option_, (*device)->size(), transmission_flags(**device));
+  if (wants_name) out_.name_info(option_, (*device)->options().name);
+  if (wants_block_size) out_.block_size_info(option_);
   ack();
   if (option_ == Option::go) choose(std::move(*device), *name);
 }
@@ -265,13 +262,14 @@ void Handshake::choose(OpenDevice device, std::string_view name) {
   agreement_.emplace(Agreement{.device = std::move(device),
                                .read_only = read_only,
                                .structured = structured_,
-                               .block_status = context_export_ == name});
+                               .extended = extended_,
+                               .contexts = context_export_ == name ? contexts_ : Contexts{}});
 }
 
 void Handshake::list_or_set_meta_context() {
   const bool set = option_ == Option::set_meta_context;
   // Even a SET that fails ends what an earlier one has chosen.
-  if (set) context_export_.reset();
+  if (set) contexts_ = {};
   if (set && !structured_) return refuse(OptionReply::err_invalid, "structured replies come first");
   OptionReader data(data_);
   const auto name = data.take_string();
@@ -279,30 +277,18 @@ void Handshake::list_or_set_meta_context() {
   if (!name || !queries) return refuse(OptionReply::err_invalid, "the export name or its length is not valid");
   const auto device = open(*name);
   if (!device) return;
-  const std::size_t before = out_.size();
-  if (!select_contexts(data, *queries, **device, set)) {
-    out_.resize(before);
-    return refuse(OptionReply::err_invalid, "a query or its length is not valid");
-  }
-  if (set && out_.size() > before) context_export_ = *name;
-  ack();
-}
-
-// Replies with the contexts that the queries ask for. False where the queries are damaged.
-bool Handshake::select_contexts(OptionReader& data, std::uint32_t queries, const Device& device, bool set) {
-  bool allocation = queries == 0 && !set;
-  for (std::uint32_t i = 0; i < queries; ++i) {
-    const auto query = data.take_string();
-    if (!query) return false;
-    allocation |= *query == kAllocation || (!set && *query == kNamespace);
-  }
-  if (!data.empty()) return false;
+  auto wanted = read_queries(data, *queries, set);
+  if (!wanted) return refuse(OptionReply::err_invalid, "a query or its length is not valid");
   // A page that is not a hole promises that it can be written; a store with a limit cannot promise that.
-  if (!allocation || device.can_run_full()) return true;
-  put_reply(OptionReply::meta_context, 4 + kAllocation.size());
-  put<std::uint32_t>(set ? kAllocationContextId : 0);
-  put_text(kAllocation);
-  return true;
+  if ((*device)->can_run_full()) wanted->allocation = false;
+  for (const ContextName& context : kContextNames) {
+    if ((*wanted).*context.which) out_.context(option_, set ? context.id : 0, context.name);
+  }
+  if (set) {
+    contexts_ = *wanted;
+    context_export_ = *name;
+  }
+  ack();
 }
 
 std::uint16_t Handshake::transmission_flags(const Device& device) const {
@@ -313,47 +299,9 @@ std::uint16_t Handshake::transmission_flags(const Device& device) const {
   return static_cast<std::uint16_t>(flags);
 }
 
-void Handshake::put_text(std::string_view text) {
-  const auto bytes = std::as_bytes(std::span(text));
-  out_.insert(out_.end(), bytes.begin(), bytes.end());
-}
-
-void Handshake::put_reply(OptionReply type, std::size_t length) {
-  put(kOptionReplyMagic);
-  put(option_);
-  put(type);
-  put(static_cast<std::uint32_t>(length));
-}
-
-void Handshake::refuse(OptionReply error, std::string_view why) {
-  put_reply(error, why.size());
-  put_text(why);
-}
-
-void Handshake::put_export_info(const Device& device) {
-  put_reply(OptionReply::info, 12);
-  put(Info::exported);
-  put<std::uint64_t>(device.size());
-  put(transmission_flags(device));
-}
-
-void Handshake::put_text_info(Info type, std::string_view text) {
-  put_reply(OptionReply::info, 2 + text.size());
-  put(type);
-  put_text(text);
-}
-
-void Handshake::put_block_size_info() {
-  put_reply(OptionReply::info, 14);
-  put(Info::block_size);
-  put(kMinBlockBytes);
-  put(kPreferredBlockBytes);
-  put(kMaxRequestBytes);
-}
-
 bool Handshake::flush() {
-  const bool sent = out_.empty() || connection_.send_all(out_);
-  out_.clear();
+  const bool sent = out_.bytes().empty() || connection_.send_all(out_.bytes());
+  out_.bytes().clear();
   return sent;
 }
 

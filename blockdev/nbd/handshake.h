@@ -14,6 +14,7 @@
 #include "blockdev/device_table.h"
 #include "blockdev/nbd/access.h"
 #include "blockdev/nbd/connection.h"
+#include "blockdev/nbd/meta_context.h"
 
 namespace uzram::nbd {
 
@@ -32,8 +33,9 @@ struct HandshakeOptions {
 struct Agreement {
   OpenDevice device;
   bool read_only = false;
-  bool structured = false;    // structured replies
-  bool block_status = false;  // base:allocation was chosen, for this export
+  bool structured = false;  // structured replies
+  bool extended = false;    // extended headers, and structured replies
+  Contexts contexts;        // that were chosen for this export
 };
 
 struct HandshakeResult {

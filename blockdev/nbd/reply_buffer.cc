@@ -4,8 +4,8 @@
 
 namespace uzram::nbd {
 
-ReplyBuffer::ReplyBuffer(Connection& connection)
-    : connection_(connection), buffer_(std::make_unique_for_overwrite<std::byte[]>(kBytes)) {}
+ReplyBuffer::ReplyBuffer(Connection& connection, bool extended)
+    : connection_(connection), extended_(extended), buffer_(std::make_unique_for_overwrite<std::byte[]>(kBytes)) {}
 
 std::byte* ReplyBuffer::room(std::size_t n) {
   if (used_ + n > kBytes) flush();
@@ -21,10 +21,11 @@ std::byte* ReplyBuffer::put_simple(std::byte* p, std::uint64_t cookie, WireError
   return store_be(store_be(store_be(p, kSimpleReplyMagic), error), cookie);
 }
 
-std::byte* ReplyBuffer::put_chunk(std::byte* p, std::uint16_t flags, Chunk type, std::uint64_t cookie,
-                                  std::uint64_t length) {
-  p = store_be(store_be(store_be(p, kChunkMagic), flags), type);
-  return store_be(store_be(p, cookie), static_cast<std::uint32_t>(length));
+std::byte* ReplyBuffer::put_chunk(std::byte* p, std::uint16_t flags, Chunk type, const Request& request,
+                                  std::uint64_t length) const {
+  p = store_be(store_be(store_be(p, extended_ ? kExtendedChunkMagic : kChunkMagic), flags), type);
+  p = store_be(p, request.cookie);
+  return extended_ ? store_be(store_be(p, request.offset), length) : store_be(p, static_cast<std::uint32_t>(length));
 }
 
 void ReplyBuffer::simple(std::uint64_t cookie, WireError error) {
@@ -32,29 +33,29 @@ void ReplyBuffer::simple(std::uint64_t cookie, WireError error) {
   commit(kSimpleReplyBytes);
 }
 
-void ReplyBuffer::chunk(std::uint16_t flags, Chunk type, std::uint64_t cookie, std::uint64_t length) {
-  put_chunk(room(kChunkHeaderBytes), flags, type, cookie, length);
-  commit(kChunkHeaderBytes);
+void ReplyBuffer::chunk(std::uint16_t flags, Chunk type, const Request& request, std::uint64_t length) {
+  put_chunk(room(header_bytes()), flags, type, request, length);
+  commit(header_bytes());
 }
 
-void ReplyBuffer::hole_chunk(std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset, std::uint64_t length) {
-  chunk(flags, Chunk::offset_hole, cookie, 12);
+void ReplyBuffer::hole_chunk(std::uint16_t flags, const Request& request, std::uint64_t offset, std::uint64_t length) {
+  chunk(flags, Chunk::offset_hole, request, 12);
   store_be(store_be(room(12), offset), static_cast<std::uint32_t>(length));
   commit(12);
 }
 
-void ReplyBuffer::error_chunk(std::uint64_t cookie, const Refusal& refusal) {
+void ReplyBuffer::error_chunk(const Request& request, const Refusal& refusal) {
   const std::size_t length = 6 + refusal.why.size();
-  chunk(kChunkDone, Chunk::error, cookie, length);
+  chunk(kChunkDone, Chunk::error, request, length);
   std::byte* p = room(length);
   p = store_be(store_be(p, refusal.error), static_cast<std::uint16_t>(refusal.why.size()));
   std::memcpy(p, refusal.why.data(), refusal.why.size());
   commit(length);
 }
 
-void ReplyBuffer::error_chunk(std::uint64_t cookie, const Refusal& refusal, std::uint64_t offset) {
+void ReplyBuffer::error_chunk(const Request& request, const Refusal& refusal, std::uint64_t offset) {
   const std::size_t length = 14 + refusal.why.size();
-  chunk(kChunkDone, Chunk::error_offset, cookie, length);
+  chunk(kChunkDone, Chunk::error_offset, request, length);
   std::byte* p = room(length);
   p = store_be(store_be(p, refusal.error), static_cast<std::uint16_t>(refusal.why.size()));
   std::memcpy(p, refusal.why.data(), refusal.why.size());

@@ -22,7 +22,12 @@ class ReplyBuffer {
   static constexpr std::size_t kMaxPiece = 1 << 20;
   static constexpr std::size_t kBytes = kMaxPiece + 4096;
 
-  explicit ReplyBuffer(Connection& connection);
+  // `extended`: with extended headers.
+  ReplyBuffer(Connection& connection, bool extended);
+
+  [[nodiscard]] bool extended() const { return extended_; }
+  // Of a chunk.
+  [[nodiscard]] std::size_t header_bytes() const { return extended_ ? kExtendedChunkHeaderBytes : kChunkHeaderBytes; }
 
   // `n` bytes (at most kBytes) behind what is gathered; sends that first where they would not fit.
   [[nodiscard]] std::byte* room(std::size_t n);
@@ -31,11 +36,11 @@ class ReplyBuffer {
 
   void simple(std::uint64_t cookie, WireError error);
   // The header of a chunk with `length` bytes, which follow.
-  void chunk(std::uint16_t flags, Chunk type, std::uint64_t cookie, std::uint64_t length);
-  void hole_chunk(std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset, std::uint64_t length);
+  void chunk(std::uint16_t flags, Chunk type, const Request& request, std::uint64_t length);
+  void hole_chunk(std::uint16_t flags, const Request& request, std::uint64_t offset, std::uint64_t length);
   // The last chunk of a reply that fails as a whole, or at `offset`.
-  void error_chunk(std::uint64_t cookie, const Refusal& refusal);
-  void error_chunk(std::uint64_t cookie, const Refusal& refusal, std::uint64_t offset);
+  void error_chunk(const Request& request, const Refusal& refusal);
+  void error_chunk(const Request& request, const Refusal& refusal, std::uint64_t offset);
 
   // Sends what is gathered.
   void flush();
@@ -45,11 +50,12 @@ class ReplyBuffer {
 
   // The same header, at `p`; returns the byte behind it.
   static std::byte* put_simple(std::byte* p, std::uint64_t cookie, WireError error);
-  static std::byte* put_chunk(std::byte* p, std::uint16_t flags, Chunk type, std::uint64_t cookie,
-                              std::uint64_t length);
+  std::byte* put_chunk(std::byte* p, std::uint16_t flags, Chunk type, const Request& request,
+                       std::uint64_t length) const;
 
  private:
   Connection& connection_;
+  const bool extended_;
   std::unique_ptr<std::byte[]> buffer_;
   std::size_t used_ = 0;
   bool good_ = true;

@@ -26,12 +26,18 @@ constexpr std::array<CommandRule, 8> kRules = {{
 
 }  // namespace
 
-bool decode(const std::byte* bytes, Request& request) {
+bool decode(const std::byte* bytes, bool extended, Request& request) {
   request.flags = load_be<std::uint16_t>(bytes + 4);
   request.command = Command{load_be<std::uint16_t>(bytes + 6)};
   request.cookie = load_be<std::uint64_t>(bytes + 8);
   request.offset = load_be<std::uint64_t>(bytes + 16);
+  if (extended) {
+    request.length = load_be<std::uint64_t>(bytes + 24);
+    request.payload = (request.flags & kPayloadLength) != 0 ? request.length : 0;
+    return load_be<std::uint32_t>(bytes) == kExtendedRequestMagic;
+  }
   request.length = load_be<std::uint32_t>(bytes + 24);
+  request.payload = request.command == Command::write ? request.length : 0;
   return load_be<std::uint32_t>(bytes) == kRequestMagic;
 }
 
@@ -39,7 +45,12 @@ Refusal validate(const Request& request, const Rules& rules) {
   const auto number = static_cast<std::size_t>(request.command);
   if (number >= kRules.size()) return {WireError::einval, "unknown command"};
   const CommandRule& rule = kRules[number];
-  if ((request.flags & ~(rule.flags | kFua)) != 0) return {WireError::einval, "a flag that this command does not have"};
+  if ((request.flags & ~(rule.flags | kFua | kPayloadLength)) != 0)
+    return {WireError::einval, "a flag that this command does not have"};
+  const bool wants_payload = rules.extended && request.command == Command::write;
+  if (wants_payload != ((request.flags & kPayloadLength) != 0)) {
+    return {WireError::einval, "a payload belongs to a write, and its flag to extended headers"};
+  }
   if ((request.flags & kDf) != 0 && !rules.structured) return {WireError::einval, "DF needs structured replies"};
   if (request.command == Command::block_status && !rules.block_status) {
     return {WireError::einval, "no metadata context was chosen"};

@@ -18,17 +18,21 @@ struct Request {
   std::uint64_t cookie = 0;
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
+  std::uint64_t payload = 0;  // bytes that follow it
 };
 
-// Takes kRequestBytes at `bytes`; false where they do not start with the request magic.
-[[nodiscard]] bool decode(const std::byte* bytes, Request& request);
+// Takes kRequestBytes, or kExtendedRequestBytes, at `bytes`; false where they do not start with the request magic.
+[[nodiscard]] bool decode(const std::byte* bytes, bool extended, Request& request);
 
 // What the export and the negotiation allow.
 struct Rules {
   std::uint64_t size = 0;  // bytes of the export
   bool read_only = false;
   bool structured = false;
-  bool block_status = false;
+  bool extended = false;      // extended headers, and structured replies
+  bool block_status = false;  // a metadata context was chosen
+
+  [[nodiscard]] std::size_t request_bytes() const { return extended ? kExtendedRequestBytes : kRequestBytes; }
 };
 
 // Why a request is refused; `error` is `none` where it is not. `why` is a literal.

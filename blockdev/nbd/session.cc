@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "blockdev/nbd/block_status.h"
+
 namespace uzram::nbd {
 namespace {
 
-constexpr std::size_t kDataChunkBytes = kChunkHeaderBytes + 8;    // before the data: the header and the offset
-constexpr std::size_t kStatusChunkBytes = kChunkHeaderBytes + 4;  // before the extents: the header and the context
-constexpr std::size_t kExtentBytes = 8;
-constexpr std::size_t kMaxExtents = 64 << 10;
-static_assert(kStatusChunkBytes + kMaxExtents * kExtentBytes <= ReplyBuffer::kBytes);
-static_assert(kDataChunkBytes + ReplyBuffer::kMaxPiece <= ReplyBuffer::kBytes);
+// Between a chunk's header and its data: the offset.
+constexpr std::size_t kOffsetBytes = 8;
+static_assert(kExtendedChunkHeaderBytes + kOffsetBytes + ReplyBuffer::kMaxPiece <= ReplyBuffer::kBytes);
 
 // The one place where the device's errors become the protocol's.
 Refusal refusal_of(const IoResult& result) {
@@ -25,29 +24,19 @@ Refusal refusal_of(const IoResult& result) {
   return {WireError::eio, "what is stored there is damaged"};
 }
 
-std::uint32_t state_of(ExtentKind kind) {
-  switch (kind) {
-    case ExtentKind::hole:
-      return kStateHole | kStateZero;
-    case ExtentKind::zero:
-      return kStateZero;
-    case ExtentKind::data:
-      break;
-  }
-  return 0;
-}
-
 }  // namespace
 
 Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
     : device_(*agreement.device),
       io_(device_, crew),
+      contexts_(agreement.contexts),
       rules_{.size = device_.size(),
              .read_only = agreement.read_only,
              .structured = agreement.structured,
-             .block_status = agreement.block_status},
+             .extended = agreement.extended,
+             .block_status = agreement.contexts.any()},
       window_(connection),
-      replies_(connection) {}
+      replies_(connection, agreement.extended) {}
 
 void Session::run() {
   while (execute_batch() == Next::receive) {
@@ -66,18 +55,18 @@ Session::Next Session::execute_batch() {
 Session::Next Session::take_requests() {
   while (replies_.good() && !broken_) {
     const auto bytes = window_.bytes();
-    needed_ = kRequestBytes;
+    const std::size_t header = rules_.request_bytes();
+    needed_ = header;
     if (bytes.size() < needed_) return Next::receive;
     Request request;
-    if (!decode(bytes.data(), request) || request.command == Command::disconnect) return Next::close;
-    const std::size_t payload = request.command == Command::write ? request.length : 0;
-    if (payload > ReceiveWindow::kBytes - kRequestBytes) {
+    if (!decode(bytes.data(), rules_.extended, request) || request.command == Command::disconnect) return Next::close;
+    if (request.payload > ReceiveWindow::kBytes - header) {
       if (stream_write(request) == Next::close) return Next::close;
       continue;
     }
-    needed_ += payload;
+    needed_ += request.payload;
     if (bytes.size() < needed_) return Next::receive;
-    execute(request, bytes.subspan(kRequestBytes, payload));
+    execute(request, bytes.subspan(header, request.payload));
     window_.consume(needed_);
   }
   return Next::close;
@@ -100,7 +89,7 @@ void Session::execute(const Request& request, std::span<const std::byte> payload
     case Command::write_zeroes:
       return answer(request, refusal_of(device_.write_zeroes(io_.stream(), offset, request.length)));
     case Command::block_status:
-      return block_status(request);
+      return reply_block_status(replies_, device_, request, contexts_);
     // Everything that has been answered is visible to every client already, and memory is all there is.
     case Command::flush:
     case Command::cache:
@@ -117,10 +106,10 @@ void Session::execute_writes() {
 Session::Next Session::stream_write(const Request& request) {
   Refusal refusal = validate(request, rules_);
   execute_writes();
-  window_.consume(kRequestBytes);
+  window_.consume(rules_.request_bytes());
   replies_.flush();
   std::uint64_t offset = request.offset;
-  for (std::uint64_t left = request.length; left > 0;) {
+  for (std::uint64_t left = request.payload; left > 0;) {
     const auto bytes = window_.bytes();
     const std::uint64_t n = piece_at(offset, left, std::min<std::uint64_t>(bytes.size(), left));
     if (n == 0) {
@@ -137,10 +126,13 @@ Session::Next Session::stream_write(const Request& request) {
 }
 
 // Answers a request that has no data to return. With structured replies, the commands that return data fail with a
-// chunk, the others with a simple reply.
+// chunk, the others with a simple reply; with extended headers everything is a chunk.
 void Session::answer(const Request& request, const Refusal& refusal) {
   const bool chunk = request.command == Command::read || request.command == Command::block_status;
-  if (refusal && chunk && rules_.structured) return replies_.error_chunk(request.cookie, refusal);
+  if (rules_.extended || (refusal && chunk && rules_.structured)) {
+    if (refusal) return replies_.error_chunk(request, refusal);
+    return replies_.chunk(kChunkDone, Chunk::none, request, 0);
+  }
   replies_.simple(request.cookie, refusal.error);
 }
 
@@ -175,8 +167,8 @@ void Session::read_chunks(const Request& request) {
     const Extent extent = device_.extent_at(ByteOffset{offset}, limit);
     const std::uint16_t flags = offset + extent.length == end ? kChunkDone : 0;
     if (extent.kind != ExtentKind::data) {
-      replies_.hole_chunk(flags, request.cookie, offset, extent.length);
-    } else if (!read_data_chunk(flags, request.cookie, offset, extent.length)) {
+      replies_.hole_chunk(flags, request, offset, extent.length);
+    } else if (!read_data_chunk(flags, request, offset, extent.length)) {
       return;
     }
     offset += extent.length;
@@ -184,16 +176,17 @@ void Session::read_chunks(const Request& request) {
 }
 
 // One chunk of at most ReplyBuffer::kMaxPiece bytes; or, and then false, the error that ends the reply.
-bool Session::read_data_chunk(std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset, std::uint64_t length) {
-  std::byte* p = replies_.room(kDataChunkBytes + length);
-  const IoResult result = io_.read(ByteOffset{offset}, {p + kDataChunkBytes, length});
+bool Session::read_data_chunk(std::uint16_t flags, const Request& request, std::uint64_t offset, std::uint64_t length) {
+  const std::size_t before = replies_.header_bytes() + kOffsetBytes;
+  std::byte* p = replies_.room(before + length);
+  const IoResult result = io_.read(ByteOffset{offset}, {p + before, length});
   if (!result) {
-    replies_.error_chunk(cookie, refusal_of(result), offset);
+    replies_.error_chunk(request, refusal_of(result), offset);
     return false;
   }
-  p = ReplyBuffer::put_chunk(p, flags, Chunk::offset_data, cookie, 8 + length);
+  p = replies_.put_chunk(p, flags, Chunk::offset_data, request, kOffsetBytes + length);
   store_be(p, offset);
-  replies_.commit(kDataChunkBytes + length);
+  replies_.commit(before + length);
   return true;
 }
 
@@ -201,9 +194,9 @@ bool Session::read_data_chunk(std::uint16_t flags, std::uint64_t cookie, std::ui
 void Session::read_one_chunk(const Request& request) {
   const Extent extent = device_.extent_at(ByteOffset{request.offset}, request.length);
   if (extent.kind != ExtentKind::data && extent.length == request.length) {
-    replies_.hole_chunk(kChunkDone, request.cookie, request.offset, request.length);
+    replies_.hole_chunk(kChunkDone, request, request.offset, request.length);
   } else if (request.length <= ReplyBuffer::kMaxPiece) {
-    (void)read_data_chunk(kChunkDone, request.cookie, request.offset, request.length);
+    (void)read_data_chunk(kChunkDone, request, request.offset, request.length);
   } else {
     read_one_chunk_streamed(request);
   }
@@ -211,9 +204,9 @@ void Session::read_one_chunk(const Request& request) {
 
 // The chunk has promised its length: what fails is sent as zeroes, and the error behind it.
 void Session::read_one_chunk_streamed(const Request& request) {
-  replies_.chunk(0, Chunk::offset_data, request.cookie, 8 + request.length);
-  store_be(replies_.room(8), request.offset);
-  replies_.commit(8);
+  replies_.chunk(0, Chunk::offset_data, request, kOffsetBytes + request.length);
+  store_be(replies_.room(kOffsetBytes), request.offset);
+  replies_.commit(kOffsetBytes);
   const std::uint64_t end = request.offset + request.length;
   Refusal refusal;
   std::uint64_t failed_at = 0;
@@ -228,37 +221,8 @@ void Session::read_one_chunk_streamed(const Request& request) {
     replies_.commit(n);
     offset += n;
   }
-  if (refusal) return replies_.error_chunk(request.cookie, refusal, failed_at);
-  replies_.chunk(kChunkDone, Chunk::none, request.cookie, 0);
-}
-
-// Extents of one state are one extent; what does not fit the reply is left for the client to ask again.
-void Session::block_status(const Request& request) {
-  const std::size_t max = (request.flags & kReqOne) != 0 ? 1 : kMaxExtents;
-  std::byte* const start = replies_.room(kStatusChunkBytes + max * kExtentBytes);
-  std::byte* p = start + kStatusChunkBytes;
-  std::uint32_t length = 0;  // of the extent before p
-  std::uint32_t state = 0;
-  std::size_t count = 0;
-  const std::uint64_t end = request.offset + request.length;
-  for (std::uint64_t offset = request.offset; offset < end;) {
-    const Extent extent = device_.extent_at(ByteOffset{offset}, end - offset);
-    offset += extent.length;
-    if (count != 0 && state == state_of(extent.kind)) {
-      length += static_cast<std::uint32_t>(extent.length);
-      store_be(p - kExtentBytes, length);
-      continue;
-    }
-    if (count == max) break;
-    ++count;
-    length = static_cast<std::uint32_t>(extent.length);
-    state = state_of(extent.kind);
-    p = store_be(store_be(p, length), state);
-  }
-  const auto payload = static_cast<std::size_t>(p - start) - kChunkHeaderBytes;
-  store_be(ReplyBuffer::put_chunk(start, kChunkDone, Chunk::block_status, request.cookie, payload),
-           kAllocationContextId);
-  replies_.commit(kChunkHeaderBytes + payload);
+  if (refusal) return replies_.error_chunk(request, refusal, failed_at);
+  replies_.chunk(kChunkDone, Chunk::none, request, 0);
 }
 
 }  // namespace uzram::nbd

@@ -44,13 +44,13 @@ class Session {
   void read_simple(const Request& request);
   void read_simple_streamed(const Request& request);
   void read_chunks(const Request& request);
-  bool read_data_chunk(std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset, std::uint64_t length);
+  bool read_data_chunk(std::uint16_t flags, const Request& request, std::uint64_t offset, std::uint64_t length);
   void read_one_chunk(const Request& request);
   void read_one_chunk_streamed(const Request& request);
-  void block_status(const Request& request);
 
   Device& device_;
   SharedIo io_;
+  const Contexts contexts_;
   const Rules rules_;
   ReceiveWindow window_;
   ReplyBuffer replies_;

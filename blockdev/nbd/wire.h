@@ -48,6 +48,7 @@ enum class OptionReply : std::uint32_t {
   err_tls_reqd = 0x80000005,
   err_unknown = 0x80000006,
   err_shutdown = 0x80000007,
+  err_ext_header_reqd = 0x8000000a,
 };
 
 enum class Info : std::uint16_t { exported = 0, name = 1, block_size = 3 };
@@ -68,10 +69,15 @@ inline constexpr std::uint16_t kSendFastZero = 1 << 11;
 inline constexpr std::uint32_t kRequestMagic = 0x25609513;
 inline constexpr std::uint32_t kSimpleReplyMagic = 0x67446698;
 inline constexpr std::uint32_t kChunkMagic = 0x668e33ef;
+inline constexpr std::uint32_t kExtendedRequestMagic = 0x21e41c71;
+inline constexpr std::uint32_t kExtendedChunkMagic = 0x6e8a278c;
 
 inline constexpr std::size_t kRequestBytes = 28;      // magic 4, flags 2, type 2, cookie 8, offset 8, length 4
 inline constexpr std::size_t kSimpleReplyBytes = 16;  // magic 4, error 4, cookie 8
 inline constexpr std::size_t kChunkHeaderBytes = 20;  // magic 4, flags 2, type 2, cookie 8, length 4
+// With extended headers an offset precedes the length, which has 8 bytes; a reply's is that of its request.
+inline constexpr std::size_t kExtendedRequestBytes = 32;
+inline constexpr std::size_t kExtendedChunkHeaderBytes = 32;
 
 enum class Command : std::uint16_t {
   read = 0,
@@ -89,6 +95,7 @@ inline constexpr std::uint16_t kNoHole = 1 << 1;
 inline constexpr std::uint16_t kDf = 1 << 2;
 inline constexpr std::uint16_t kReqOne = 1 << 3;
 inline constexpr std::uint16_t kFastZero = 1 << 4;
+inline constexpr std::uint16_t kPayloadLength = 1 << 5;  // the length is that of the payload, which follows
 
 inline constexpr std::uint16_t kChunkDone = 1 << 0;
 
@@ -97,14 +104,21 @@ enum class Chunk : std::uint16_t {
   offset_data = 1,
   offset_hole = 2,
   block_status = 5,
+  block_status_ext = 6,
   error = 0x8001,
   error_offset = 0x8002,
 };
 
-// Of base:allocation, and the id that this server gives it.
-inline constexpr std::uint32_t kAllocationContextId = 1;
+// Of base:allocation.
 inline constexpr std::uint32_t kStateHole = 1 << 0;
 inline constexpr std::uint32_t kStateZero = 1 << 1;
+
+// Of uzram:page: how a page is stored. Exactly one is set.
+inline constexpr std::uint32_t kPageHole = 1 << 0;        // not at all: it reads as zeroes
+inline constexpr std::uint32_t kPageSameFilled = 1 << 1;  // as the one word that it repeats
+inline constexpr std::uint32_t kPageCompressed = 1 << 2;
+inline constexpr std::uint32_t kPageHuge = 1 << 3;     // as it is, because it does not compress
+inline constexpr std::uint32_t kPageDamaged = 1 << 4;  // reads of it fail
 
 // The errors that a reply can hold.
 enum class WireError : std::uint32_t {

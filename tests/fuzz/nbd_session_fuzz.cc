@@ -29,8 +29,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     auto device = world.devices.open("");
     const nbd::Agreement agreement{.device = std::move(*device),
                                    .read_only = (data[0] & 1) != 0,
-                                   .structured = (data[0] & 2) != 0,
-                                   .block_status = (data[0] & 4) != 0};
+                                   .structured = (data[0] & (2 | 8)) != 0,
+                                   .extended = (data[0] & 8) != 0,
+                                   .contexts = {.allocation = (data[0] & 4) != 0, .pages = (data[0] & 16) != 0}};
     nbd::Crew alone;
     nbd::Session(connection, agreement, alone).run();
     agreement.device->check_invariants();
