@@ -11,7 +11,7 @@
 #include "blockdev/attributes.h"
 #include "blockdev/classes_table.h"
 #include "blockdev/nbd/listener.h"
-#include "cli/control_stream.h"
+#include "cli/control_caller.h"
 #include "cli/device_info.h"
 #include "cli/log.h"
 #include "cli/metrics.h"
@@ -31,6 +31,28 @@ constexpr std::chrono::seconds kRequestTime{10};  // for all of a request to com
 constexpr const char* kText = "text/plain";
 constexpr const char* kJson = "application/json";
 
+// The address of a caller who may control the daemon; that of any other is empty.
+constexpr const char* kTrusted = "trusted";
+
+// As httplib wants to read from and write to a caller.
+class CallerStream final : public httplib::Stream {
+ public:
+  CallerStream(int socket, std::optional<gid_t> group)
+      : caller_(socket, kRequestTime, kPatience), trusted_(caller_.is_trusted(group)) {}
+
+  [[nodiscard]] bool is_readable() const override { return caller_.is_readable(); }
+  [[nodiscard]] bool is_writable() const override { return caller_.is_writable(); }
+  ssize_t read(char* to, std::size_t size) override { return caller_.read(to, size); }
+  ssize_t write(const char* from, std::size_t size) override { return caller_.write(from, size); }
+  void get_remote_ip_and_port(std::string& ip, int& /*port*/) const override { ip = trusted_ ? kTrusted : ""; }
+  void get_local_ip_and_port(std::string& /*ip*/, int& /*port*/) const override {}
+  [[nodiscard]] socket_t socket() const override { return caller_.socket(); }
+
+ private:
+  ControlCaller caller_;
+  const bool trusted_;
+};
+
 // Takes a socket that is listening already: the path, its mode and what stands there before are ours to handle, and so
 // is who calls and how long it takes.
 class HttpServer : public httplib::Server {
@@ -44,7 +66,7 @@ class HttpServer : public httplib::Server {
  private:
   bool process_and_close_socket(socket_t socket) override {
     bool closed = false;
-    ControlStream stream(socket, may_control(socket, group_), kRequestTime, kPatience);
+    CallerStream stream(socket, group_);
     const bool done = stream.is_readable() && process_request(stream, true, closed, nullptr);
     ::shutdown(socket, SHUT_RDWR);
     ::close(socket);
@@ -82,7 +104,7 @@ void refuse(Response& response, int status, std::string_view why) {
 void refuse(Response& response, const Error& error) { refuse(response, status_of(error.code), error.message); }
 
 bool refuse_stranger(const Request& request, Response& response) {
-  if (request.remote_addr == ControlStream::kTrusted) return false;
+  if (request.remote_addr == kTrusted) return false;
   refuse(response, 403, "only root, the daemon's user and members of its group may control it");
   log_warning("a caller of the control endpoint was turned away: another user");
   return true;

@@ -135,6 +135,19 @@ TEST(Limits, DeadlineIsForTheWholeHandshake) {
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(10));
 }
 
+TEST(Limits, HandshakeWhoseAnswersAreNotReadEndsAtTheDeadline) {
+  TestServer server(kSize, {.handshake_timeout = std::chrono::milliseconds(500)});
+  for (int i = 0; i < 100; ++i) server.add(std::string(200, 'x') + std::to_string(i), kSize);
+  TestClient client = server.connect();
+  client.greet();
+  for (int i = 0; i < 100; ++i) client.send_option(Option::list);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (server.server().connections() != 0 && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(server.server().connections(), 0u);
+}
+
 TEST(Limits, EstablishedClientMayBeSilent) {
   TestServer server(kSize, {.handshake_timeout = milliseconds(200)});
   TestClient client = server.enter();

@@ -86,6 +86,7 @@ void ClientSet::negotiate_and_serve(Client& client) {
   if (!result.agreement) return;
   Session session(client.connection, *result.agreement, crew_);
   enter_transmission(client, *result.agreement->device);
+  client.connection.limit_sends(std::chrono::seconds(Connection::kStallSeconds));
   if (client.connection.send_all(result.answer)) session.run();
 }
 

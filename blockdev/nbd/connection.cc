@@ -39,7 +39,7 @@ Connection::Connection(Fd socket, int stop_fd) : socket_(std::move(socket)), sto
   set_option(socket_.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
   const timeval stall{kStallSeconds, 0};
   (void)setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &stall, sizeof stall);
-  (void)setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof stall);
+  limit_sends(std::chrono::seconds(kStallSeconds));
 }
 
 Connection::Connection(Connection&&) noexcept = default;
@@ -142,6 +142,13 @@ bool Connection::send_all(std::span<const std::byte> bytes) {
 
 void Connection::interrupt(Interrupt what) {
   (void)shutdown(socket_.get(), what == Interrupt::reading ? SHUT_RD : SHUT_RDWR);
+}
+
+void Connection::limit_sends(std::chrono::milliseconds patience) {
+  // A time of 0 would be no limit at all.
+  const auto milliseconds = std::max<long long>(patience.count(), 1);
+  const timeval limit{milliseconds / 1000, milliseconds % 1000 * 1000};
+  (void)setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
 void Connection::say_goodbye() {

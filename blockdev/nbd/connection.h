@@ -69,8 +69,9 @@ class Connection {
   // gives up, with 0, when nothing has come for kStallSeconds.
   [[nodiscard]] std::size_t receive_some(std::span<std::byte> out, bool stall_limit);
 
-  // False where the client is gone, or has not read for kStallSeconds.
+  // False where the client is gone, or has not read for kStallSeconds, or as long as limit_sends says.
   [[nodiscard]] bool send_all(std::span<const std::byte> bytes);
+  void limit_sends(std::chrono::milliseconds patience);
 
   [[nodiscard]] bool stopping() const;
 

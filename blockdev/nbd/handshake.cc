@@ -300,6 +300,8 @@ std::uint16_t Handshake::transmission_flags(const Device& device) const {
 }
 
 bool Handshake::flush() {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ - std::chrono::steady_clock::now());
+  connection_.limit_sends(left);
   const bool sent = out_.bytes().empty() || connection_.send_all(out_.bytes());
   out_.bytes().clear();
   return sent;

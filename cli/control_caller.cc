@@ -1,4 +1,4 @@
-#include "cli/control_stream.h"
+#include "cli/control_caller.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -23,33 +23,32 @@ std::vector<gid_t> supplementary_groups(int socket) {
 
 }  // namespace
 
-bool may_control(int socket, std::optional<gid_t> group) {
+bool ControlCaller::is_trusted(std::optional<gid_t> group) const {
   ucred peer{};
   socklen_t size = sizeof peer;
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  if (getsockopt(socket_, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
   if (peer.uid == 0 || peer.uid == ::geteuid()) return true;
   if (!group) return false;
-  const auto groups = supplementary_groups(socket);
+  const auto groups = supplementary_groups(socket_);
   return peer.gid == *group || std::find(groups.begin(), groups.end(), *group) != groups.end();
 }
 
-ControlStream::ControlStream(int socket, bool trusted, std::chrono::milliseconds request_time,
-                             std::chrono::milliseconds patience)
-    : socket_(socket), trusted_(trusted), deadline_(Clock::now() + request_time), patience_(patience) {}
+ControlCaller::ControlCaller(int socket, std::chrono::milliseconds request_time, std::chrono::milliseconds patience)
+    : socket_(socket), deadline_(Clock::now() + request_time), patience_(patience) {}
 
-bool ControlStream::wait(short events, Clock::time_point deadline) const {
+bool ControlCaller::wait(short events, Clock::time_point deadline) const {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
   pollfd wait{socket_, events, 0};
   return left > 0 && ::poll(&wait, 1, static_cast<int>(left)) > 0;
 }
 
-bool ControlStream::is_readable() const {
+bool ControlCaller::is_readable() const {
   return begin_ < end_ || wait(POLLIN, std::min<Clock::time_point>(deadline_, Clock::now() + patience_));
 }
 
-bool ControlStream::is_writable() const { return wait(POLLOUT, Clock::now() + patience_); }
+bool ControlCaller::is_writable() const { return wait(POLLOUT, Clock::now() + patience_); }
 
-ssize_t ControlStream::read(char* to, std::size_t size) {
+ssize_t ControlCaller::read(char* to, std::size_t size) {
   if (begin_ == end_) {
     if (!is_readable()) return -1;
     const ssize_t n = ::recv(socket_, buffer_.data(), buffer_.size(), 0);
@@ -63,7 +62,7 @@ ssize_t ControlStream::read(char* to, std::size_t size) {
   return static_cast<ssize_t>(n);
 }
 
-ssize_t ControlStream::write(const char* from, std::size_t size) {
+ssize_t ControlCaller::write(const char* from, std::size_t size) {
   if (!is_writable()) return -1;
   return ::send(socket_, from, size, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
