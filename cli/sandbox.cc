@@ -5,9 +5,11 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <iterator>
 
 namespace uzram {
 namespace {
@@ -28,7 +30,16 @@ Result<passwd> find_user(const std::string& name) {
   return *found;
 }
 
+constexpr unsigned kKept[] = {CAP_IPC_LOCK, CAP_SYS_RESOURCE};
+
 bool held(unsigned capability) { return capng_have_capability(CAPNG_PERMITTED, capability) == 1; }
+
+bool holds_others() {
+  for (unsigned capability = 0; capability <= CAP_LAST_CAP; ++capability) {
+    if (std::find(std::begin(kKept), std::end(kKept), capability) == std::end(kKept) && held(capability)) return true;
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -51,8 +62,10 @@ Result<void> give_to_user(const std::string& user, const std::vector<std::string
 
 Result<void> drop_privileges(const std::string& user) {
   if (capng_get_caps_process() != 0) return fail(EPERM, "cannot tell what capabilities there are");
+  // A filter of systemd's may forbid even to give up nothing.
+  if (user.empty() && !holds_others()) return {};
   std::vector<unsigned> kept;
-  for (const unsigned capability : {CAP_IPC_LOCK, CAP_SYS_RESOURCE}) {
+  for (const unsigned capability : kKept) {
     if (held(capability)) kept.push_back(capability);
   }
   const bool bounds = held(CAP_SETPCAP);

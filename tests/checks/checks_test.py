@@ -6,6 +6,7 @@ import tempfile
 import unittest
 
 import doc_paths
+import doc_tests
 import include_directions
 import machine_paths
 
@@ -65,6 +66,16 @@ class ChecksTest(unittest.TestCase):
     def test_a_link_to_nowhere_is_found(self):
         self.assertEqual(["README.md: names docs/x.md, which does not exist"],
                          self.findings(doc_paths, README_md="[x](docs/x.md)\n"))
+
+    def test_tests_that_exist_pass(self):
+        self.assertEqual([], self.findings(
+            doc_tests, tests__s_test_cc="TEST(Suite, FactThatHolds) {\nTEST_F(Suite, AnotherFactHolds) {\n",
+            docs__x_md="`Suite.FactThatHolds`, `AnotherFactHolds`, `Suite.*`, `Device::read`\n`LimitMemLock`\n"))
+
+    def test_a_test_that_is_missing_is_found(self):
+        for name in ("`Suite.Gone`", "`Other.*`", "`Suite.FactThatHolds`, `FactThatIsGone`"):
+            self.assertEqual(1, len(self.findings(doc_tests, tests__s_test_cc="TEST(Suite, FactThatHolds) {\n",
+                                                  docs__x_md=f"{name}\n")))
 
     def test_a_path_of_one_machine_is_found(self):
         for path in ("/".join(("", "home", "me", "x")), "/".join(("", "tmp", "mine"))):
