@@ -9,36 +9,64 @@ namespace {
 
 constexpr std::uint32_t kPage = 4096;
 
+// A request with compact or extended headers.
+Bytes request(bool extended, Command command, std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset,
+              std::uint32_t length, std::string_view payload = {}) {
+  if (!extended) return request_bytes(command, flags, cookie, offset, length, payload);
+  const auto more = static_cast<std::uint16_t>(command == Command::write ? flags | kPayloadLength : flags);
+  return extended_bytes(command, more, cookie, offset, length, payload);
+}
+
 // Every command, small and larger than the session's buffers, valid and refused.
-Bytes every_request() {
+Bytes every_request(bool extended) {
   std::string payload(3 << 20, '\0');
   for (std::size_t i = 0; i < payload.size(); ++i) payload[i] = static_cast<char>(i * i >> 7);
   const std::string_view bytes = payload;
   Bytes batch;
-  for (std::uint64_t i = 0; i < 200; ++i) {
-    batch.put_text(request_bytes(Command::write, 0, i, i * 5000, 5000, bytes.substr(i, 5000)));
-  }
-  batch.put_text(request_bytes(Command::write, 0, 1, 1, 3 << 20, bytes));
-  batch.put_text(request_bytes(Command::write, 0, 1, ~std::uint64_t{0}, 2 * kPage, bytes.substr(0, 2 * kPage)));
-  batch.put_text(request_bytes(Command::read, 0, 1, 0, 3 << 20));
-  batch.put_text(request_bytes(Command::read, kDf, 1, 0, 3 << 20));
-  batch.put_text(request_bytes(Command::read, 0, 1, ~std::uint64_t{0}, 1));
-  batch.put_text(request_bytes(Command::write_zeroes, 0, 1, 100, 1 << 20));
-  batch.put_text(request_bytes(Command::trim, 0, 1, 100, 2 << 20));
-  batch.put_text(request_bytes(Command::cache, 0, 1, 0, kPage));
-  batch.put_text(request_bytes(Command::block_status, 0, 1, 0, 8 << 20));
-  batch.put_text(request_bytes(Command::flush, 0, 1, 0, 0));
-  batch.put_text(request_bytes(Command::disconnect, 0, 1, 0, 0));
+  const auto add = [&](Command command, std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset,
+                       std::uint32_t length, std::string_view data = {}) {
+    batch.put_text(request(extended, command, flags, cookie, offset, length, data));
+  };
+  for (std::uint64_t i = 0; i < 200; ++i) add(Command::write, 0, i, i * 5000, 5000, bytes.substr(i, 5000));
+  add(Command::write, 0, 1, 1, 3 << 20, bytes);
+  add(Command::write, 0, 1, ~std::uint64_t{0}, 2 * kPage, bytes.substr(0, 2 * kPage));
+  add(Command::read, 0, 1, 0, 3 << 20);
+  add(Command::read, kDf, 1, 0, 3 << 20);
+  add(Command::read, 0, 1, ~std::uint64_t{0}, 1);
+  add(Command::write_zeroes, 0, 1, 100, 1 << 20);
+  add(Command::trim, 0, 1, 100, 2 << 20);
+  add(Command::cache, 0, 1, 0, kPage);
+  add(Command::block_status, 0, 1, 0, 8 << 20);
+  add(Command::flush, 0, 1, 0, 0);
+  add(Command::disconnect, 0, 1, 0, 0);
   return batch;
 }
 
+// A client in the transmission phase, with what it negotiates first.
+TestClient entered(TestServer& server, const std::vector<Option>& options) {
+  TestClient client = server.connect();
+  client.greet();
+  for (const Option option : options) {
+    const Bytes contexts = context_data("", {"base:allocation", "uzram:page"});
+    const bool set = option == Option::set_meta_context;
+    EXPECT_EQ(client.verdict(option, set ? contexts : Bytes()), OptionReply::ack);
+  }
+  EXPECT_EQ(client.verdict(Option::go, go_data("")), OptionReply::ack);
+  return client;
+}
+
 TEST(Session, AllocatesNothingOnceItHasBegun) {
-  for (const bool structured : {false, true}) {
+  const std::vector<std::vector<Option>> negotiations = {
+      {}, {Option::structured_reply, Option::set_meta_context}, {Option::extended_headers, Option::set_meta_context}};
+  for (const std::vector<Option>& options : negotiations) {
     TestServer server(16 << 20);
-    TestClient client = server.enter("", structured);
-    const Bytes batch = every_request();
+    TestClient client = entered(server, options);
+    const bool extended = !options.empty() && options.front() == Option::extended_headers;
+    const Bytes batch = every_request(extended);
     std::array<char, 1 << 16> sink;
-    EXPECT_TRUE(client.serves());
+    client.send(request(extended, Command::flush, 0, 0, 0, 0));
+    EXPECT_EQ(client.receive(extended ? kExtendedChunkHeaderBytes : kSimpleReplyBytes).size(),
+              extended ? kExtendedChunkHeaderBytes : kSimpleReplyBytes);
     const std::uint64_t before = allocation_count();
     std::string_view left = batch;
     while (!left.empty()) {

@@ -51,3 +51,16 @@ start_daemon --size 8M --group "$group" --allow "user:$nobody"
 expect "the size for the one" "$(as $nobody $group nbdinfo --size "$uri")" $((8 << 20))
 ! nbdinfo --size "$uri" 2>"$work/refused" || fail "root was let in"
 stop_daemon
+
+# As the unit starts it: the capability that locking takes is kept.
+install -m 755 "$UZRAM_BIN/uzramd" "$work/daemon"
+caps=-all,+ipc_lock
+socket=$work/run/nbd.sock control=$work/run/control.sock
+: >"$work/uri"
+setpriv --reuid $nobody --regid $nobody --clear-groups --inh-caps=$caps --ambient-caps=$caps \
+  "$work/daemon" --size 8M -U "$socket" --control "$control" >"$work/uri" 2>>"$work/uzramd.log" &
+daemon_pid=$!
+wait_until 20 test -s "$work/uri"
+expect "the kept capabilities" "$(status_of CapEff)" 0000000000004000
+expect "the filter with them" "$(status_of Seccomp)" "$filter"
+stop_daemon
