@@ -191,8 +191,8 @@ void Handshake::start_tls() {
 }
 
 const ExportRules& Handshake::rules_of(std::string_view name) const {
-  static const ExportRules kNone;
-  return options_.access == nullptr ? kNone : options_.access->of(name);
+  static const ExportRules none;
+  return options_.access == nullptr ? none : options_.access->of(name);
 }
 
 // Nothing where there is no such export, or it is not for this client: which is replied.
