@@ -175,7 +175,8 @@ void add_rules(Filter& filter, pid_t command) {
   filter.allow(SCMP_SYS(openat), {bits(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)});
   filter.allow(SCMP_SYS(open), {bits(1, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)});
   filter.allow(SCMP_SYS(socket), {equals(0, AF_UNIX)});
-  for (const auto request : {TCGETS, FIONREAD, FIONBIO}) filter.allow(SCMP_SYS(ioctl), {equals(1, request)});
+  for (const auto request : {TCGETS, FIONREAD, FIONBIO})
+    filter.allow(SCMP_SYS(ioctl), {equals(1, static_cast<scmp_datum_t>(request))});
   for (const auto what : {PR_SET_NAME, PR_GET_NAME, PR_SET_IO_FLUSHER, PR_GET_IO_FLUSHER, PR_SET_VMA}) {
     filter.allow(SCMP_SYS(prctl), {equals(0, static_cast<scmp_datum_t>(what))});
   }

@@ -6,10 +6,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
+#include <chrono>
 #include <ctime>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include "blockdev/attributes.h"
+#include "cli/control_caller.h"
 #include "cli/control_client.h"
 #include "cli/device_info.h"
 #include "cli/log.h"
@@ -17,6 +22,8 @@
 
 namespace uzram {
 namespace {
+
+using namespace std::chrono_literals;
 
 class ControlTest : public testing::Test {
  protected:
@@ -253,6 +260,49 @@ TEST_F(ControlTest, StopAnswersWhatIsInFlightThenNobody) {
   const auto answer = client_.get("/v1/devices");
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().message, path_ + ": No such file or directory: is uzramd running?");
+}
+
+// A caller at one end of a socketpair; `peer` is the other.
+class Caller : public testing::Test {
+ protected:
+  Caller() {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()), 0);
+    own_ = nbd::Fd(ends[0]);
+    peer_ = nbd::Fd(ends[1]);
+  }
+  nbd::Fd own_;
+  nbd::Fd peer_;
+};
+
+TEST_F(Caller, ThisUserIsTrustedAndGroupsAreItsOwn) {
+  const ControlCaller caller(own_.get(), 1s, 1s);
+  EXPECT_TRUE(caller.is_trusted(std::nullopt));
+  EXPECT_TRUE(caller.is_trusted(::getegid()));
+}
+
+TEST_F(Caller, RequestThatComesInSingleBytesEndsAtItsDeadline) {
+  ControlCaller caller(own_.get(), 300ms, 200ms);
+  std::jthread slow([&](const std::stop_token& stop) {
+    while (!stop.stop_requested() && ::send(peer_.get(), "x", 1, MSG_NOSIGNAL) == 1) std::this_thread::sleep_for(20ms);
+  });
+  const auto begin = std::chrono::steady_clock::now();
+  char byte = 0;
+  unsigned got = 0;
+  while (caller.read(&byte, 1) == 1) ++got;
+  EXPECT_GT(got, 0U);
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, 290ms);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+}
+
+TEST_F(Caller, SilenceAndFullBuffersEndSooner) {
+  ControlCaller caller(own_.get(), 60s, 100ms);
+  char byte = 0;
+  EXPECT_EQ(caller.read(&byte, 1), -1);
+  const std::string much(1 << 20, 'x');
+  ssize_t n = 1;
+  while (n > 0) n = caller.write(much.data(), much.size());
+  EXPECT_EQ(n, -1);
 }
 
 TEST(ControlClient, SaysThatNobodyAnswers) {
