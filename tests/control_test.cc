@@ -282,17 +282,17 @@ TEST_F(Caller, ThisUserIsTrustedAndGroupsAreItsOwn) {
 }
 
 TEST_F(Caller, RequestThatComesInSingleBytesEndsAtItsDeadline) {
-  ControlCaller caller(own_.get(), 300ms, 200ms);
+  const auto begin = std::chrono::steady_clock::now();
+  ControlCaller caller(own_.get(), 300ms, 60s);
   std::jthread slow([&](const std::stop_token& stop) {
     while (!stop.stop_requested() && ::send(peer_.get(), "x", 1, MSG_NOSIGNAL) == 1) std::this_thread::sleep_for(20ms);
   });
-  const auto begin = std::chrono::steady_clock::now();
   char byte = 0;
   unsigned got = 0;
   while (caller.read(&byte, 1) == 1) ++got;
   EXPECT_GT(got, 0U);
-  EXPECT_GE(std::chrono::steady_clock::now() - begin, 290ms);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, 300ms);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 20s);
 }
 
 TEST_F(Caller, SilenceAndFullBuffersEndSooner) {
