@@ -299,6 +299,11 @@ void PageArena::give_back(Run run) {
   ensure(madvise(from, size, MADV_DONTNEED) == 0, "the system takes back what it gave");
 }
 
+FrameNumber PageArena::end() const {
+  const std::scoped_lock lock(mutex_);
+  return FrameNumber{chunks_end_};
+}
+
 PageArena::Stats PageArena::stats() const {
   const std::scoped_lock lock(mutex_);
   return {capacity_, committed_, free_count_, released_};

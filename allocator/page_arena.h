@@ -68,7 +68,7 @@ class PageArena {
   // Whether the file held a state, which `rebuild` has not taken over yet.
   [[nodiscard]] bool holds_state() const { return holds_state_; }
   // Frames from this one on are not committed.
-  [[nodiscard]] FrameNumber end() const { return FrameNumber{chunks_end_}; }
+  [[nodiscard]] FrameNumber end() const;
   // Recovery: takes the state over; each frame that is not `used` becomes free. False where there is no memory.
   [[nodiscard]] bool rebuild(const std::function<bool(FrameNumber)>& used);
 

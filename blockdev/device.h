@@ -16,6 +16,7 @@
 #include <shared_mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "allocator/page_arena.h"
 #include "allocator/zs_pool.h"
@@ -60,7 +61,18 @@ struct DeviceStats {
   std::uint64_t failed_writes = 0;
   std::uint64_t notify_free = 0;     // pages freed by discard and write-zeroes
   std::uint64_t check_failures = 0;  // reads that met a damaged object
+  std::uint64_t scrub_failures = 0;  // damaged pages that scrubs met
   std::uint64_t table_memory = 0;    // bytes of the slot table; not part of mem_used_total, as in zram
+};
+
+// What a scrub found.
+struct ScrubReport {
+  static constexpr std::size_t kNamed = 16;
+
+  std::uint64_t pages = 0;       // that hold something
+  std::uint64_t objects = 0;     // of those, kept in an object; the others are in their slot
+  std::uint64_t damaged = 0;     // pages whose reads fail
+  std::vector<PageIndex> named;  // the first of the damaged ones, in ascending order
 };
 
 // What a run of bytes is, for block status.
@@ -134,6 +146,11 @@ class Device {
   // Compacts the pool; returns the number of frames freed. Beside readers and writers.
   std::uint64_t compact();
 
+  // Verifies what every page has to be read with: the slot's parity, the zspage's frame entries, the object's owner and
+  // its check, which covers payload, length and codec. Nothing is decompressed, and without `check` the payload is not
+  // verified. Beside readers and writers: each page as it is when its turn comes.
+  ScrubReport scrub();
+
   // Bytes, rounded up to pages, at most 2^62; 0 is none. Takes effect at once for what is allocated from now on.
   void set_mem_limit(std::uint64_t bytes);
   // Sets mem_used_max to what is used now.
@@ -165,6 +182,7 @@ class Device {
     std::atomic<std::int64_t> failed_writes{0};
     std::atomic<std::int64_t> notify_free{0};
     std::atomic<std::int64_t> check_failures{0};
+    std::atomic<std::int64_t> scrub_failures{0};
   };
   using Counter = std::atomic<std::int64_t> Counters::*;
   static constexpr unsigned kWorkers = 8;
@@ -180,6 +198,10 @@ class Device {
   [[nodiscard]] IoResult read_page(Stream& stream, PageIndex page, Page out);
   [[nodiscard]] bool decode(Stream& stream, PageIndex page, SlotValue value, Page out);
   [[nodiscard]] bool decode_object(Stream& stream, PageIndex page, SlotValue value, Page out);
+  [[nodiscard]] bool is_whole(PageIndex page, SlotValue value, ObjectHeader header,
+                              std::span<const std::byte> payload) const;
+  [[nodiscard]] bool scrub_object(PageIndex page, SlotValue value) const;
+  void scrub_slot(PageIndex page, Slot& slot, ScrubReport& report) const;
   [[nodiscard]] IoResult write_page(Stream& stream, PageIndex page, ConstPage in);
   [[nodiscard]] IoResult write_part(Stream& stream, PageIndex page, std::size_t at, std::span<const std::byte> in);
   [[nodiscard]] IoResult zero_part(Stream& stream, ByteOffset offset, std::uint64_t length);

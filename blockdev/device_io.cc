@@ -73,11 +73,14 @@ bool Device::decode(Stream& stream, PageIndex page, SlotValue value, Page out) {
   return decoded;
 }
 
+// Whether the object is this page's, with the payload that was stored.
+bool Device::is_whole(PageIndex page, SlotValue value, ObjectHeader header, std::span<const std::byte> payload) const {
+  return header.owner == owner(page) && (!options_.check || header.check == object_check(payload, value.codec()));
+}
+
 bool Device::decode_object(Stream& stream, PageIndex page, SlotValue value, Page out) {
   const auto payload = pool_.read(value.location(), value.length(), stream.gathered);
-  const ObjectHeader header = pool_.header(value.location(), value.length());
-  if (header.owner != owner(page)) return false;
-  if (options_.check && header.check != object_check(payload, value.codec())) return false;
+  if (!is_whole(page, value, pool_.header(value.location(), value.length()), payload)) return false;
   if (value.codec() == kCodecAsIs) {
     if (payload.size() != kPageSize) return false;
     std::memcpy(out.data(), payload.data(), kPageSize);

@@ -38,6 +38,7 @@ DeviceStats Device::stats() const {
           .failed_writes = value(&Counters::failed_writes),
           .notify_free = value(&Counters::notify_free),
           .check_failures = value(&Counters::check_failures),
+          .scrub_failures = value(&Counters::scrub_failures),
           .table_memory = table_.frames() * kFrameSize};
 }
 

@@ -155,6 +155,7 @@ struct ControlEndpoint::State {
   void create(const Request& request, Response& response) const;
   void show(const Request& request, Response& response) const;
   void show_one(const std::string& name, Response& response) const;
+  void scrub(const std::string& name, Response& response) const;
 };
 
 DeviceInfo ControlEndpoint::State::with_server(DeviceInfo info) const {
@@ -194,6 +195,16 @@ void ControlEndpoint::State::show(const Request& request, Response& response) co
   response.set_content(*text, kText);
 }
 
+void ControlEndpoint::State::scrub(const std::string& name, Response& response) const {
+  const auto device = devices.find(name);
+  if (!device) return refuse(response, device.error());
+  const ScrubReport report = (*device)->scrub();
+  const std::string line =
+      name + ": scrubbed " + std::to_string(report.pages) + " pages, " + std::to_string(report.damaged) + " damaged";
+  report.damaged == 0 ? log_info(line) : log_warning(line);
+  response.set_content(to_json(report), kJson);
+}
+
 void ControlEndpoint::State::route() {
   http.Get("/v1/devices", [this](const Request&, Response& r) { list(r); });
   http.Post("/v1/devices", [this](const Request& q, Response& r) { create(q, r); });
@@ -210,6 +221,7 @@ void ControlEndpoint::State::route() {
     log_info("ended the connections to " + name);
     r.status = 204;
   });
+  http.Post("/v1/devices/(.+)/scrub", [this](const Request& q, Response& r) { scrub(q.matches[1], r); });
   http.Get("/v1/devices/(.+)/([^/]+)", [this](const Request& q, Response& r) { show(q, r); });
   http.Put("/v1/devices/(.+)/([^/]+)", [this](const Request& q, Response& r) {
     const auto written = set_attribute(devices, q.matches[1].str(), q.matches[2].str(), q.body);

@@ -22,7 +22,8 @@ constexpr StatField kStatFields[] = {
     {"pages_compacted", &DeviceStats::pages_compacted},   {"huge_pages", &DeviceStats::huge_pages},
     {"huge_pages_since", &DeviceStats::huge_pages_since}, {"failed_reads", &DeviceStats::failed_reads},
     {"failed_writes", &DeviceStats::failed_writes},       {"notify_free", &DeviceStats::notify_free},
-    {"check_failures", &DeviceStats::check_failures},     {"table_memory", &DeviceStats::table_memory},
+    {"check_failures", &DeviceStats::check_failures},     {"scrub_failures", &DeviceStats::scrub_failures},
+    {"table_memory", &DeviceStats::table_memory},
 };
 
 Json json_of(const DeviceInfo& info) {
@@ -180,6 +181,13 @@ std::string to_json(std::span<const ClassStats> rows) {
   return dumped({{"classes", std::move(list)}});
 }
 
+std::string to_json(const ScrubReport& report) {
+  Json named = Json::array();
+  for (const PageIndex page : report.named) named.push_back(raw(page));
+  return dumped(
+      {{"pages", report.pages}, {"objects", report.objects}, {"damaged", report.damaged}, {"named", std::move(named)}});
+}
+
 std::string error_to_json(std::string_view message) { return dumped({{"error", message}}); }
 
 std::string to_json(const DeviceOptions& options) {
@@ -205,6 +213,18 @@ Result<std::vector<DeviceInfo>> device_infos_from_json(std::string_view text) tr
   return infos;
 } catch (const Json::exception&) {
   return fail(EINVAL, "the daemon's answer is not a list of devices: it may be of another version");
+}
+
+Result<ScrubReport> scrub_report_from_json(std::string_view text) try {
+  const Json answer = parsed(text);
+  ScrubReport report;
+  answer.at("pages").get_to(report.pages);
+  answer.at("objects").get_to(report.objects);
+  answer.at("damaged").get_to(report.damaged);
+  for (const Json& page : answer.at("named")) report.named.push_back(PageIndex{page.get<std::uint64_t>()});
+  return report;
+} catch (const Json::exception&) {
+  return fail(EINVAL, "the daemon's answer is not a scrub's report: it may be of another version");
 }
 
 std::string error_from_json(std::string_view text) {

@@ -40,6 +40,8 @@ struct DeviceInfo {
 [[nodiscard]] std::string to_json(std::span<const DeviceInfo> infos);
 // {"classes": [...]}
 [[nodiscard]] std::string to_json(std::span<const ClassStats> rows);
+// {"pages": ..., "objects": ..., "damaged": ..., "named": [page, ...]}
+[[nodiscard]] std::string to_json(const ScrubReport& report);
 // {"error": "..."}
 [[nodiscard]] std::string error_to_json(std::string_view message);
 // {"name": ..., "size": ..., "algorithm": ..., "mem_limit": ..., "chain": ..., "check": ...}
@@ -48,6 +50,7 @@ struct DeviceInfo {
 // EINVAL with the reason where the text is not what the functions above write. Unknown fields are left out.
 [[nodiscard]] Result<DeviceInfo> device_info_from_json(std::string_view text);
 [[nodiscard]] Result<std::vector<DeviceInfo>> device_infos_from_json(std::string_view text);
+[[nodiscard]] Result<ScrubReport> scrub_report_from_json(std::string_view text);
 [[nodiscard]] std::string error_from_json(std::string_view text);
 
 // A new device as POST /v1/devices describes it: name and size are needed, sizes are bytes or text that parse_size

@@ -33,6 +33,7 @@ constexpr Family kFamilies[] = {
     {"uzram_failed_reads", Kind::counter, "", "Reads that failed.", &DeviceStats::failed_reads},
     {"uzram_failed_writes", Kind::counter, "", "Writes that failed.", &DeviceStats::failed_writes},
     {"uzram_check_failures", Kind::counter, "", "Reads that met a damaged page.", &DeviceStats::check_failures},
+    {"uzram_scrub_failures", Kind::counter, "", "Damaged pages that scrubs met.", &DeviceStats::scrub_failures},
     {"uzram_pages_freed", Kind::counter, "", "Pages freed by discard and write-zeroes.", &DeviceStats::notify_free},
 };
 

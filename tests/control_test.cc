@@ -159,6 +159,30 @@ TEST_F(ControlTest, OptionsSurviveTheWayThroughJson) {
   EXPECT_EQ(to_json(*back), to_json(options));
 }
 
+TEST_F(ControlTest, ScrubAnswersWithItsReport) {
+  EXPECT_EQ(client_.get(device_target("zram0", "scrub")).error().code, ENOENT) << "it is done by POST";
+  const auto device = *devices_.find("zram0");
+  const StreamPtr stream = device->make_stream();
+  ASSERT_TRUE(device->write(*stream, ByteOffset{0}, std::vector<std::byte>(2 * kPageSize, std::byte{7})));
+  const auto body = client_.post(device_target("zram0", "scrub"), "");
+  ASSERT_TRUE(body) << body.error().message;
+  const auto report = scrub_report_from_json(*body);
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->pages, 2U);
+  EXPECT_EQ(report->objects, 0U);
+  EXPECT_EQ(report->damaged, 0U);
+  EXPECT_EQ(client_.post(device_target("x", "scrub"), "").error().message, "no device 'x'");
+}
+
+TEST_F(ControlTest, ScrubReportSurvivesTheWayThroughJson) {
+  const ScrubReport report{.pages = 5, .objects = 4, .damaged = 2, .named = {PageIndex{1}, PageIndex{3}}};
+  const auto back = scrub_report_from_json(to_json(report));
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(to_json(*back), to_json(report));
+  EXPECT_FALSE(scrub_report_from_json("{}"));
+  EXPECT_FALSE(scrub_report_from_json("["));
+}
+
 TEST_F(ControlTest, ErrorHasTheStatusThatGoesWithItsCause) {
   EXPECT_EQ(brief(request("GET /v1/devices/x")), "404 no device 'x'");
   EXPECT_EQ(brief(request("GET /v1/devices/x/mm_stat")), "404 no device 'x'");

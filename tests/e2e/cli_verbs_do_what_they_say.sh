@@ -43,6 +43,11 @@ uzramctl set zram0 compact 1
 uzramctl set zram0 mem_used_max 0
 expect "mem_used_max" "$(mm_stat zram0 5)" "$(mm_stat zram0 3)"
 
+# scrub.
+expect "a scrub" "$(uzramctl scrub zram0 | grep -o ', [0-9]* damaged$')" ", 0 damaged"
+expect "its pages" "$(uzramctl scrub zram0 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["pages"])')" \
+  $(($(mm_stat zram0 1) / 4096))
+
 # create, reset, remove.
 uzramctl create second --size 8M --algorithm 'zstd(level=9)' --mem-limit 4M --chain 8 --no-check
 expect "the second device" "$(uzramctl list -n --raw -o NAME,ALGORITHM,DISKSIZE,MEM-LIMIT | tail -n 1)" \

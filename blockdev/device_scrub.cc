@@ -1,0 +1,53 @@
+// The scrub of a Device: whether everything that is stored can still be read.
+
+#include <algorithm>
+#include <array>
+
+#include "blockdev/device.h"
+
+namespace uzram {
+
+ScrubReport Device::scrub() {
+  const std::shared_lock lock(life_);
+  ScrubReport report;
+  if (record_ == FrameNumber::none) return report;
+  const PageIndex end{table_.pages()};
+  for (PageIndex page = table_.next_present(PageIndex{0}, end); raw(page) < raw(end);
+       page = table_.next_present(page, end)) {
+    const PageIndex leaf_end{std::min((raw(page) / SlotTable::kLeafSlots + 1) * SlotTable::kLeafSlots, raw(end))};
+    // Looked up page by page: nothing keeps a leaf but the device's life, which is held.
+    for (; raw(page) < raw(leaf_end); page = PageIndex{raw(page) + 1}) {
+      scrub_slot(page, *table_.find(page), report);
+    }
+  }
+  counters().scrub_failures.fetch_add(static_cast<std::int64_t>(report.damaged), std::memory_order_relaxed);
+  return report;
+}
+
+// Under the slot's lock, or the object might move.
+void Device::scrub_slot(PageIndex page, Slot& slot, ScrubReport& report) const {
+  if ((slot.load(std::memory_order_relaxed) & ~SlotValue::kLock) == 0) return;
+  const SlotGuard guard(slot);
+  const SlotValue value = guard.value();
+  if (value.word() == 0) return;
+  ++report.pages;
+  bool whole = value.intact();
+  if (whole && value.kind() == SlotKind::object) {
+    ++report.objects;
+    whole = scrub_object(page, value);
+  } else if (whole) {
+    whole = value.kind() == SlotKind::same;
+  }
+  if (whole) return;
+  ++report.damaged;
+  if (report.named.size() < ScrubReport::kNamed) report.named.push_back(page);
+}
+
+bool Device::scrub_object(PageIndex page, SlotValue value) const {
+  const auto found = pool_.probe(value.location(), value.length(), arena_.end());
+  if (!found) return false;
+  std::array<std::byte, kFrameSize> scratch;
+  return is_whole(page, value, found->header, pool_.read(value.location(), value.length(), scratch));
+}
+
+}  // namespace uzram
