@@ -15,6 +15,7 @@
 #include "cli/control.h"
 #include "cli/device_start.h"
 #include "cli/fd_store.h"
+#include "cli/inherited_sockets.h"
 #include "cli/log.h"
 #include "cli/places.h"
 #include "cli/run_command.h"
@@ -163,6 +164,8 @@ Result<std::optional<StateFile>> open_state(const Config& config, FdStore& store
 struct Sockets {
   nbd::Listeners nbd;
   std::optional<nbd::UnixListener> control;
+  bool units_nbd = false;  // systemd's, which are not for the descriptor store
+  bool units_control = false;
 };
 
 // What TCP listens on, in letters that a descriptor's name may have.
@@ -188,18 +191,32 @@ Sockets inherit_sockets(const Config& config, const Places& places, FdStore& sto
   return sockets;
 }
 
+// Those that systemd listens on come before all others, and say where they are.
+void prefer(InheritedSockets units, Sockets& sockets, Places& places) {
+  sockets.units_nbd = units.nbd.has_value();
+  sockets.units_control = units.control.has_value();
+  if (units.nbd) {
+    sockets.nbd.unix_socket.emplace(std::move(units.nbd->listener));
+    places.nbd = units.nbd->path;
+  }
+  if (units.control) {
+    sockets.control.emplace(std::move(units.control->listener));
+    places.control = units.control->path;
+  }
+}
+
 // Whatever happens to this process from here on, the next one has what was stored, and nobody who connects meanwhile is
 // turned away.
 Result<void> keep_all(FdStore& store, int state, const nbd::Server& server, const ControlEndpoint& control,
-                      const Config& config) {
+                      const Config& config, bool keep_unix, bool keep_control) {
   const int unix_fd = server.unix_fd();
   const int control_fd = control.fd();
   return store.keep(kStateName, {&state, 1})
-      .and_then([&] {
-        return store.keep(kUnixName, {&unix_fd, 1});
+      .and_then([&]() -> Result<void> {
+        return keep_unix ? store.keep(kUnixName, {&unix_fd, 1}) : Result<void>{};
       })
-      .and_then([&] {
-        return store.keep(kControlName, {&control_fd, 1});
+      .and_then([&]() -> Result<void> {
+        return keep_control ? store.keep(kControlName, {&control_fd, 1}) : Result<void>{};
       })
       .and_then([&] { return store.keep(tcp_name(config.nbd), server.tcp_fds()); });
 }
@@ -230,17 +247,23 @@ int serve(const Config& config) {
   if (*state) {
     if (const auto kept = (*state)->keep(); !kept) return failed(kept.error().message);
   }
+  Sockets sockets = inherit_sockets(config, **places, store);
+  auto units = inherit_from_units(store, config.nbd.unix_path, config.control_path);
+  if (!units) return failed(units.error().message);
+  prefer(std::move(*units), sockets, **places);
+  const bool keep_unix = !sockets.units_nbd;
+  const bool keep_control = !sockets.units_control;
   nbd::ServerOptions options = config.nbd;
   options.unix_path = (*places)->nbd;
   options.log = [](std::string_view line) { log_info(std::string(line)); };
-  Sockets sockets = inherit_sockets(config, **places, store);
   const auto server = nbd::Server::listen(devices, options, std::move(sockets.nbd));
   if (!server) return failed(server.error().message);
   const auto control =
       ControlEndpoint::listen(devices, **server, (*places)->control, config.swap_safe, std::move(sockets.control));
   if (!control) return failed(control.error().message);
   if (*state && config.state.empty()) {
-    if (const auto kept = keep_all(store, (*state)->fd(), **server, **control, config); !kept) {
+    const auto kept = keep_all(store, (*state)->fd(), **server, **control, config, keep_unix, keep_control);
+    if (!kept) {
       return failed(kept.error().message);
     }
   }

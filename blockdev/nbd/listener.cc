@@ -124,6 +124,15 @@ std::optional<UnixListener> UnixListener::adopt(Fd fd, const std::string& path) 
   return UnixListener(std::move(fd), path);
 }
 
+std::pair<UnixListener, std::string> UnixListener::borrow(Fd fd) {
+  sockaddr_un address{};
+  socklen_t length = sizeof address - 1;
+  (void)getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  // As our own: the accept loop looks before it accepts, and must not wait where a client has gone meanwhile.
+  (void)fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+  return {UnixListener(std::move(fd), ""), address.sun_path};
+}
+
 TcpListeners TcpListeners::adopt(std::vector<Fd> fds) {
   const std::uint16_t port = fds.empty() ? 0 : port_of(fds.front().get());
   return {.fds = std::move(fds), .port = port};

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "blockdev/nbd/connection.h"
@@ -24,9 +25,11 @@ class UnixListener {
   [[nodiscard]] static Result<UnixListener> listen(const std::string& path, std::optional<gid_t> group = {});
   // A socket that listens already, and has this path; nothing where it is another.
   [[nodiscard]] static std::optional<UnixListener> adopt(Fd fd, const std::string& path);
+  // One that another program made and removes, with its path.
+  [[nodiscard]] static std::pair<UnixListener, std::string> borrow(Fd fd);
   UnixListener(UnixListener&&) noexcept = default;
   UnixListener& operator=(UnixListener&&) = delete;
-  // Removes the file, unless another has taken its place.
+  // Removes the file, unless it is borrowed or another has taken its place.
   ~UnixListener();
 
   [[nodiscard]] int fd() const { return fd_.get(); }
@@ -35,7 +38,7 @@ class UnixListener {
   UnixListener(Fd fd, std::string path);
 
   Fd fd_;
-  std::string path_;
+  std::string path_;  // empty where the file is not ours
   dev_t device_ = 0;
   ino_t inode_ = 0;
 };

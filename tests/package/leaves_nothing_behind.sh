@@ -23,7 +23,7 @@ files() { (cd /run/root && find usr/bin usr/sbin usr/lib/systemd usr/lib/sysuser
 files >/run/before
 inside dpkg -i /run/uzram.deb
 for file in /usr/bin/uzramd /usr/bin/uzramctl /usr/lib/systemd/system/uzramd.service \
-  /usr/lib/systemd/system/uzram-swap@.service /usr/lib/systemd/system/uzram-mount@.service /etc/uzram/uzramd.conf \
+  /usr/lib/systemd/system/uzramd.socket /usr/lib/systemd/system/uzramd-control.socket /usr/lib/systemd/system/uzram-swap@.service /usr/lib/systemd/system/uzram-mount@.service /etc/uzram/uzramd.conf \
   /usr/share/man/man8/uzramd.8 /usr/share/man/man8/uzramctl.8 /usr/share/bash-completion/completions/uzramctl; do
   inside dpkg -S "${file#/usr/share/man/}" >/dev/null || fail "$file is not in the package"
 done
