@@ -15,6 +15,7 @@
 namespace uzram {
 namespace {
 
+constexpr int kDontNeedLocked = 24;  // MADV_DONTNEED_LOCKED, which the C library has no name for
 constexpr std::uint64_t kChunkBytes = PageArena::kChunkFrames * kFrameSize;
 // A location has 38 bits of 16 bytes.
 constexpr std::uint64_t kMaxCapacity = std::uint64_t{16} << kLocationBits;
@@ -28,6 +29,10 @@ void* reserve_range(std::size_t bytes, int fd = -1) {
 std::uint64_t machine_memory() {
   return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
+
+// What is present is locked, and what comes to be. As mlockall with MCL_ONFAULT locks the rest of the range, so that it
+// stays one mapping whatever is locked and given back in it.
+bool lock_present(void* at, std::size_t bytes) { return mlock2(at, bytes, MLOCK_ONFAULT) == 0; }
 
 // Backs the range with memory now, so that no later access can fault for want of it.
 bool populate(void* from, std::size_t bytes) {
@@ -63,6 +68,7 @@ PageArena::PageArena(const Options& options) : options_(options) {
     }
   }
   reserve_ = (options.reserve + kChunkBytes - 1) / kChunkBytes * kChunkFrames;
+  ahead_ = (options.ahead + kFrameSize - 1) / kFrameSize;
   holds_state_ = chunks.has_value();
   if (holds_state_) {
     header_ = reinterpret_cast<ArenaHeader*>(this->bytes(kHeaderFrame));
@@ -161,9 +167,38 @@ bool PageArena::allocate(std::span<FrameNumber> out) {
 
 bool PageArena::take_free(std::span<FrameNumber> out) {
   const std::scoped_lock lock(mutex_);
-  if (free_count_ < out.size()) return false;
-  for (FrameNumber& frame : out) frame = pop_free();
-  return true;
+  const bool enough = free_count_ >= out.size();
+  if (enough) {
+    for (FrameNumber& frame : out) frame = pop_free();
+  }
+  tell_level();
+  return enough;
+}
+
+// Under mutex_: wakes the thread that grows the arena when it has something to do.
+void PageArena::tell_level() {
+  std::uint32_t before = free_count_ < ahead_ ? kEnough : kLow;
+  const std::uint32_t now = before == kEnough ? kLow : kEnough;
+  if (ahead_ == 0 || !level_.compare_exchange_strong(before, now, std::memory_order_relaxed)) return;
+  if (now == kLow) level_.notify_one();
+}
+
+bool PageArena::wait_until_low() const {
+  level_.wait(kEnough);
+  return level_.load() != kStopped;
+}
+
+bool PageArena::grow_ahead() {
+  const std::scoped_lock growing(growth_);
+  const bool grown = grow();
+  const std::scoped_lock lock(mutex_);
+  tell_level();
+  return grown;
+}
+
+void PageArena::stop_ahead() {
+  level_ = kStopped;
+  level_.notify_one();
 }
 
 bool PageArena::has_free(std::size_t frames) const {
@@ -226,7 +261,7 @@ bool PageArena::commit(Run run) {
 // Backs frames, and what is kept for them, with mapped memory.
 bool PageArena::back(Run run) {
   const auto populated = [this](void* at, std::size_t bytes) {
-    return populate(at, bytes) && (!options_.lock || mlock(at, bytes) == 0);
+    return populate(at, bytes) && (!options_.lock || lock_present(at, bytes));
   };
   return populated(bytes(FrameNumber{run.first}), run.count * kFrameSize) &&
          populated(&states_[run.first], run.count * sizeof(ZspageState)) &&
@@ -265,7 +300,8 @@ void PageArena::free(std::span<const FrameNumber> frames) {
   {
     const std::scoped_lock lock(mutex_);
     for (std::size_t i = frames.size(); i-- > 0;) push_free(frames[i]);
-    if (free_count_ < 2 * kReleaseBatch || committed_ < reserve_ + batch.size()) return;
+    tell_level();
+    if (free_count_ < 2 * kReleaseBatch + ahead_ || committed_ < reserve_ + batch.size()) return;
     for (FrameNumber& f : batch) f = pop_free();
     committed_ -= batch.size();
   }
@@ -295,6 +331,8 @@ void PageArena::give_back(Run run) {
     ensure(punch_file(options_.fd, std::uint64_t{run.first} * kFrameSize, size), "the system takes back what it gave");
     return;
   }
+  // Unlocking a part would take the kernel memory for one mapping more. Kernels before 5.18 know no other way.
+  if (options_.lock && madvise(from, size, kDontNeedLocked) == 0) return;
   if (options_.lock) munlock(from, size);
   ensure(madvise(from, size, MADV_DONTNEED) == 0, "the system takes back what it gave");
 }

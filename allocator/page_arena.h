@@ -15,6 +15,7 @@
 // allocated it.
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -35,6 +36,7 @@ class PageArena {
     std::uint64_t reserve = 0;   // bytes committed at once and never given back; rounded up to chunks
     bool grow = true;            // commit more than the reserve when it is used up
     bool lock = false;           // mlock what is committed
+    std::uint64_t ahead = 0;     // bytes that a thread of the caller's keeps free by `grow_ahead`; 0: there is none
     int fd = -1;                 // the file to share, kept open by the caller; -1: private memory
   };
 
@@ -55,6 +57,13 @@ class PageArena {
   [[nodiscard]] bool allocate(std::span<FrameNumber> out);
   // Takes frames back. Their entries must not be live any more for anyone.
   void free(std::span<const FrameNumber> frames);
+
+  // Growth ahead of need, for who must not wait for the system where frames are allocated (`grow` is false, then): one
+  // thread of the caller's waits here until fewer than `ahead` bytes are free, or `stop_ahead` was called: false.
+  [[nodiscard]] bool wait_until_low() const;
+  // Commits some more. False where the system has no memory, or the range no room.
+  [[nodiscard]] bool grow_ahead();
+  void stop_ahead();
 
   [[nodiscard]] std::byte* bytes(FrameNumber frame) const { return base_ + std::size_t{raw(frame)} * kFrameSize; }
   [[nodiscard]] std::byte* bytes(Location location) const { return base_ + raw(location) * 16; }
@@ -103,7 +112,8 @@ class PageArena {
   void give_back(Run run);
   [[nodiscard]] bool take_free(std::span<FrameNumber> out);
   [[nodiscard]] bool has_free(std::size_t frames) const;
-  [[nodiscard]] bool grow();          // under growth_, but for the constructor
+  [[nodiscard]] bool grow();  // under growth_, but for the constructor
+  void tell_level();
   void mark_absent(std::uint32_t f);  // under mutex_
   [[nodiscard]] bool is_absent(std::uint32_t f) const { return (absent_[f / 64] >> (f % 64) & 1) != 0; }
 
@@ -115,8 +125,12 @@ class PageArena {
   std::uint64_t* absent_ = nullptr;  // a bit a frame: inside a committed chunk, but given back
   std::uint32_t capacity_ = 0;       // frames
   std::uint64_t reserve_ = 0;        // frames
+  std::uint64_t ahead_ = 0;          // frames
 
   std::mutex growth_;  // held by the thread that commits; taken before mutex_
+  enum Level : std::uint32_t { kEnough, kLow, kStopped };
+  std::atomic<std::uint32_t> level_{kEnough};  // of the free frames; kept where `ahead` is not 0
+
   mutable SpinLock mutex_;
   FrameNumber free_head_ = FrameNumber::none;
   std::uint32_t chunks_end_ = 0;  // the first frame that no chunk has covered yet

@@ -144,6 +144,9 @@ void add_daemon_options(CLI::App& app, Call& call) {
          },
          "Memory for the data of all devices that is taken at the start")
       ->type_name("SIZE");
+  app.add_flag(
+      "--grow", call.config.grow,
+      "With --swap-safe: take and lock more than the reserve, in advance, while the machine has memory to spare");
   app.add_option("--state", call.config.state,
                  "Keep what is stored in this tmpfs folder, for the daemon that comes next")
       ->type_name("DIR")
@@ -220,6 +223,9 @@ std::variant<Config, Exit> finish(Call& call) {
   if (auto refused = refuse_clients(call)) return *refused;
   if (call.config.swap_safe && call.config.reserve == 0) {
     return usage("--swap-safe: needs --reserve SIZE, the memory that the devices may use");
+  }
+  if (call.config.grow && !call.config.swap_safe) {
+    return usage("--grow: is for --swap-safe; without it memory is taken as it is needed");
   }
   if (call.config.swap_safe && !call.config.state.empty()) {
     return usage("--state: a tmpfs may be swapped out, to the swap that it holds: not with --swap-safe");

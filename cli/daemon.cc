@@ -15,6 +15,7 @@
 #include "cli/control.h"
 #include "cli/device_start.h"
 #include "cli/fd_store.h"
+#include "cli/grower.h"
 #include "cli/inherited_sockets.h"
 #include "cli/log.h"
 #include "cli/places.h"
@@ -143,6 +144,7 @@ PageArena::Options memory_options(const Config& config, const std::optional<Stat
   options.reserve = config.reserve;
   options.grow = !config.swap_safe;
   options.lock = config.swap_safe;
+  options.ahead = config.grow ? Grower::kAhead : 0;
   return options;
 }
 
@@ -279,6 +281,8 @@ int serve(const Config& config) {
     if (command) command->terminate();
     return failed(shut.error().message);
   }
+  std::optional<Grower> grower;
+  if (config.grow) grower.emplace(arena);
   (*server)->start();
   (*control)->start();
   announce(config, devices, **server, **places);

@@ -61,6 +61,42 @@ TEST(PageArena, TakesAllOrNothing) {
   EXPECT_EQ(arena.stats().free_frames, 0U);
 }
 
+TEST(PageArena, GrowsAheadInAThreadOfItsOwnAndNeverInAnAllocation) {
+  PageArena arena({.reserve = kMiB, .grow = false, .lock = true, .ahead = kMiB / 2});
+  std::thread grower([&arena] {
+    while (arena.wait_until_low()) EXPECT_TRUE(arena.grow_ahead());
+  });
+  std::vector<FrameNumber> frames(100);
+  std::size_t taken = 0;
+  for (int tries = 0; taken < 20 * frames.size() && tries < 20000; ++tries) {
+    if (arena.allocate(frames)) {
+      taken += frames.size();
+      EXPECT_TRUE(is_resident(arena, frames.front()) && is_resident(arena, frames.back()));
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  arena.stop_ahead();
+  grower.join();
+  EXPECT_EQ(taken, 20 * frames.size());
+  const std::uint64_t committed = arena.stats().committed_frames;
+  while (arena.allocate(frames)) {
+  }
+  EXPECT_EQ(arena.stats().committed_frames, committed);
+}
+
+TEST(PageArena, GivesBackWhatItGrewBeyondWhatIsKeptAhead) {
+  PageArena arena({.reserve = kMiB, .grow = false, .lock = true, .ahead = kMiB});
+  std::vector<FrameNumber> frames(4096);
+  while (!arena.allocate(frames)) ASSERT_TRUE(arena.grow_ahead());
+  arena.free(frames);
+  for (int i = 0; i < 20; ++i) arena.free({});
+  EXPECT_GE(arena.stats().released_frames, 4096 - 2 * PageArena::kReleaseBatch - 3 * PageArena::kChunkFrames);
+  EXPECT_FALSE(is_resident(arena, frames.front()) && is_resident(arena, frames[2000]));
+  ASSERT_TRUE(arena.allocate(std::span(frames).first(200)));
+  EXPECT_TRUE(is_resident(arena, frames[0]));
+}
+
 TEST(PageArena, EndsAtItsCapacity) {
   PageArena arena({.capacity = 2 * kMiB});
   std::vector<FrameNumber> frames(2 * PageArena::kChunkFrames - 2);
