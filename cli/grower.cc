@@ -43,12 +43,10 @@ Grower::~Grower() {
   thread_.join();
 }
 
-// Under pressure the kernel leaves vm.min_free_kbytes (which attach may have raised meanwhile) to those who free memory. A
-// realtime thread is given the last quarter of it without reclaiming anything, and this one takes an eighth: what it takes
-// lets go of more than that.
-bool Grower::may_grow() const {
-  return figure(meminfo_.get(), "MemFree:") >= figure(min_free_.get(), "") * 7 / 8;
-}
+// Under pressure the kernel leaves vm.min_free_kbytes (which attach may have raised meanwhile) to those who free
+// memory. A realtime thread is given the last quarter of it without reclaiming anything, and this one takes an eighth:
+// what it takes lets go of more than that.
+bool Grower::may_grow() const { return figure(meminfo_.get(), "MemFree:") >= figure(min_free_.get(), "") * 7 / 8; }
 
 void Grower::run() {
   while (arena_.wait_until_low()) {

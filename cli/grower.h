@@ -1,7 +1,7 @@
 #pragma once
 // Growth of a swap-safe daemon's memory beyond its reserve, for which no request waits: a thread takes more in advance,
-// locked, and only while the machine gives it without reclaiming any. Where it comes too late a write fails with ENOSPC,
-// as it does where there is only the reserve.
+// locked, and only while the machine gives it without reclaiming any. Where it comes too late a write fails with
+// ENOSPC, as it does where there is only the reserve.
 //
 // Threads: made and ended by one.
 
