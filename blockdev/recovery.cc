@@ -67,7 +67,7 @@ class Recovery {
       switch (arena_.entry(frame).link().kind) {
         case FrameKind::device: {
           const auto record = read_record(arena_.bytes(frame));
-          if (!record) return refuse(frame, "holds the record of a device, and it is damaged");
+          if (!record) return refuse(frame, "holds the record of a device, and it is damaged or of another version");
           if (auto added = add_device(frame, *record); !added) return added;
           break;
         }
@@ -148,6 +148,10 @@ class Recovery {
       if (word == 0) continue;
       SlotValue value(word);  // without the lock, which died with its holder
       const PageIndex page{leaf.tag.index * SlotTable::kLeafSlots + i};
+      if (raw(page) >= device.table_.pages()) {
+        all[i].store(0, std::memory_order_relaxed);  // past the end: no page's
+        continue;
+      }
       if (!is_right(device, page, value)) {
         value = SlotValue::damaged();
         ++report_.damaged_pages;
@@ -167,7 +171,7 @@ class Recovery {
   }
 
   [[nodiscard]] bool is_right(const Device& device, PageIndex page, SlotValue value) {
-    if (!value.intact() || raw(page) >= device.table_.pages()) return false;
+    if (!value.intact()) return false;
     switch (value.kind()) {
       case SlotKind::empty:
         return value.word() == 0;

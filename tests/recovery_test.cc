@@ -198,6 +198,73 @@ TEST_F(RecoveryTest, AnotherVersionOrAForeignFileIsRefused) {
   EXPECT_NE(why().find("does not begin"), std::string::npos) << why();
 }
 
+TEST_F(RecoveryTest, AnotherGeometryOrADamagedHeaderIsRefused) {
+  start();
+  const auto why = [&](std::size_t at) -> std::string {
+    std::uint8_t was = 0;
+    EXPECT_EQ(pread(fd_, &was, 1, static_cast<off_t>(kFrameSize + at)), 1);
+    const std::uint8_t is = was ^ 0x10;
+    EXPECT_EQ(pwrite(fd_, &is, 1, static_cast<off_t>(kFrameSize + at)), 1);
+    std::string what;
+    try {
+      const PageArena arena({.capacity = 64 * kMiB, .fd = fd_});
+    } catch (const std::runtime_error& e) {
+      what = e.what();
+    }
+    EXPECT_EQ(pwrite(fd_, &was, 1, static_cast<off_t>(kFrameSize + at)), 1);
+    return what;
+  };
+  for (const std::size_t at : {12, 16, 20}) {  // the frame's size, the chunk's, the header's
+    EXPECT_NE(why(at).find("another geometry"), std::string::npos) << at;
+  }
+  EXPECT_NE(why(24).find("damaged"), std::string::npos) << "chunks";
+  EXPECT_NE(start(), nullptr) << "it was not changed";
+}
+
+// Slots past the device's end are no page's: damage there is not counted as one.
+TEST_F(RecoveryTest, SlotsPastTheEndAreNotPages) {
+  {
+    const auto process = start({.size = 100 * kPageSize});
+    write(*process->devices[0], 3, page_of_version(3, 1));
+    for (std::uint32_t f = 1; f < PageArena::kChunkFrames; ++f) {
+      if (process->arena.entry(FrameNumber{f}).link().kind != FrameKind::leaf) continue;
+      reinterpret_cast<Slot*>(process->arena.bytes(FrameNumber{f}))[200].store(0x1234567);
+    }
+  }
+  const auto process = start();
+  ASSERT_NE(process, nullptr);
+  EXPECT_EQ(process->report.damaged_pages, 0U);
+  EXPECT_EQ(process->devices[0]->stats().orig_data_size, kPageSize);
+  process->devices[0]->check_invariants();
+}
+
+// The tree's nodes are made anew, of the frames that the old ones leave.
+TEST_F(RecoveryTest, ItTakesNoMemoryThatWasNotThere) {
+  std::uint64_t written = 0;
+  {
+    PageArena arena({.capacity = 4 * kMiB, .fd = fd_});
+    const auto device = std::move(*Device::create(arena, {.size = std::uint64_t{1} << 40}));
+    device->publish();
+    const StreamPtr stream = device->make_stream();
+    // Far apart: each page takes a leaf and two nodes.
+    while (device->write(*stream, ByteOffset{written << 31}, page_of_version(written, 7))) ++written;
+    ASSERT_GT(written, 100U);
+    const auto memory = arena.stats();
+    ASSERT_LT(memory.free_frames, 4U) << "nothing is left";
+  }
+  PageArena arena({.capacity = 4 * kMiB, .grow = false, .fd = fd_});
+  const auto recovered = recover(arena);
+  ASSERT_TRUE(recovered) << recovered.error().message;
+  Device& device = *recovered->devices[0];
+  device.check_invariants();
+  const StreamPtr stream = device.make_stream();
+  for (std::uint64_t n = 0; n < written; ++n) {
+    Bytes bytes(kPageSize);
+    ASSERT_TRUE(device.read(*stream, ByteOffset{n << 31}, bytes));
+    ASSERT_EQ(bytes, page_of_version(n, 7));
+  }
+}
+
 TEST_F(RecoveryTest, ATruncatedFileIsRefused) {
   {
     const auto process = start();
