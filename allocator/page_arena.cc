@@ -148,7 +148,7 @@ bool PageArena::rebuild(const std::function<bool(FrameNumber)>& used) {
     for (; f < chunks_end_ && is_absent(f) == absent; ++f) ++run.count;
     if (!absent && !back(run)) return false;
     // The process may have ended after it had marked them and before it gave them back.
-    if (absent) give_back(run);
+    if (absent) (void)give_back(run);
   }
   return fill_reserve();
 }
@@ -308,33 +308,40 @@ void PageArena::free(std::span<const FrameNumber> frames) {
   release(batch);
 }
 
+// Gives the frames back; those that the system does not take are free again.
 void PageArena::release(Batch& batch) {
   std::sort(batch.begin(), batch.end());
+  std::size_t refused = 0;  // they stand at the front of the batch
   for (std::size_t i = 0; i < batch.size();) {
     std::size_t end = i;
     do {
       entry(batch[end]).publish({.kind = FrameKind::absent});
       ++end;
     } while (end < batch.size() && raw(batch[end]) == raw(batch[end - 1]) + 1);
-    give_back({raw(batch[i]), static_cast<std::uint32_t>(end - i)});
+    const Run run{raw(batch[i]), static_cast<std::uint32_t>(end - i)};
+    if (!give_back(run)) {
+      std::rotate(batch.begin() + static_cast<std::ptrdiff_t>(refused), batch.begin() + static_cast<std::ptrdiff_t>(i),
+                  batch.begin() + static_cast<std::ptrdiff_t>(end));
+      refused += run.count;
+    }
     i = end;
   }
   const std::scoped_lock lock(mutex_);
-  for (const FrameNumber f : batch) mark_absent(raw(f));
-  released_ += batch.size();
+  for (std::size_t i = refused; i-- > 0;) push_free(batch[i]);
+  for (std::size_t i = refused; i < batch.size(); ++i) mark_absent(raw(batch[i]));
+  committed_ += refused;
+  released_ += batch.size() - refused;
 }
 
-void PageArena::give_back(Run run) {
+// False where the system refuses: it may want memory to note that a part of a range is no longer locked.
+bool PageArena::give_back(Run run) {
   std::byte* const from = bytes(FrameNumber{run.first});
   const std::size_t size = run.count * kFrameSize;
-  if (options_.fd >= 0) {
-    ensure(punch_file(options_.fd, std::uint64_t{run.first} * kFrameSize, size), "the system takes back what it gave");
-    return;
-  }
+  if (options_.fd >= 0) return punch_file(options_.fd, std::uint64_t{run.first} * kFrameSize, size);
   // Unlocking a part would take the kernel memory for one mapping more. Kernels before 5.18 know no other way.
-  if (options_.lock && madvise(from, size, kDontNeedLocked) == 0) return;
-  if (options_.lock) munlock(from, size);
-  ensure(madvise(from, size, MADV_DONTNEED) == 0, "the system takes back what it gave");
+  if (options_.lock && madvise(from, size, kDontNeedLocked) == 0) return true;
+  if (options_.lock && munlock(from, size) != 0) return false;
+  return madvise(from, size, MADV_DONTNEED) == 0;
 }
 
 FrameNumber PageArena::end() const {

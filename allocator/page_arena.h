@@ -109,7 +109,7 @@ class PageArena {
   void push_free(FrameNumber f);  // under mutex_
   FrameNumber pop_free();         // under mutex_
   void release(Batch& batch);
-  void give_back(Run run);
+  [[nodiscard]] bool give_back(Run run);
   [[nodiscard]] bool take_free(std::span<FrameNumber> out);
   [[nodiscard]] bool has_free(std::size_t frames) const;
   [[nodiscard]] bool grow();  // under growth_, but for the constructor

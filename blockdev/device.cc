@@ -24,10 +24,10 @@ PageIndex page_of(std::uint64_t offset) { return PageIndex{offset / kPageSize}; 
 
 std::uint64_t to_pages(std::uint64_t bytes) { return bytes / kPageSize + (bytes % kPageSize != 0 ? 1 : 0); }
 
-// A random UUID: version 4, variant 1.
-std::array<std::byte, 16> draw_uuid() {
+// A random UUID: version 4, variant 1; nothing where the system has no random bytes.
+std::optional<std::array<std::byte, 16>> draw_uuid() {
   std::array<std::byte, 16> uuid{};
-  ensure(getrandom(uuid.data(), uuid.size(), 0) == static_cast<ssize_t>(uuid.size()), "the system has random bytes");
+  if (getrandom(uuid.data(), uuid.size(), 0) != static_cast<ssize_t>(uuid.size())) return std::nullopt;
   uuid[6] = (uuid[6] & std::byte{0x0f}) | std::byte{0x40};
   uuid[8] = (uuid[8] & std::byte{0x3f}) | std::byte{0x80};
   return uuid;
@@ -68,7 +68,11 @@ Result<std::unique_ptr<Device>> Device::create(PageArena& arena, const DeviceOpt
   if (options.size == 0) return fail(EINVAL, "the size of a device is at least one page, not 0");
   if (options.size > kMaxDeviceBytes) return fail(EINVAL, "the size of a device is at most 16 TiB");
   rounded.size = to_pages(options.size) * kPageSize;
-  if (rounded.uuid == std::array<std::byte, 16>{}) rounded.uuid = draw_uuid();
+  if (rounded.uuid == std::array<std::byte, 16>{}) {
+    const auto uuid = draw_uuid();
+    if (!uuid) return fail(EIO, "no random bytes for a device's UUID");
+    rounded.uuid = *uuid;
+  }
   const Geometry& g = options.geometry;
   if (g.chain < 4 || g.chain > kMaxChain) return fail(EINVAL, "the chain of a zspage is 4 to 16 pages");
   if (g.threshold_denominator == 0 || g.threshold_numerator > g.threshold_denominator) {

@@ -1,12 +1,11 @@
 #include "blockdev/nbd/client_set.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <exception>
 #include <string>
 #include <utility>
 
+#include "blockdev/nbd/event.h"
 #include "blockdev/nbd/handshake.h"
 #include "blockdev/nbd/session.h"
 
@@ -63,7 +62,7 @@ void ClientSet::serve(Client& client) {
   try {
     negotiate_and_serve(client);
   } catch (const std::exception& e) {
-    log(std::string("a connection was closed: ") + e.what());
+    log("a connection was closed: ", e.what());
   }
   client.connection.say_goodbye();
   // The client learns of the end now; its descriptor lives until the thread is joined.
@@ -71,8 +70,7 @@ void ClientSet::serve(Client& client) {
   const std::lock_guard lock(mutex_);
   client.phase = Phase::ended;
   ended_.notify_all();
-  const std::uint64_t one = 1;
-  (void)!write(ended_fd_, &one, sizeof one);
+  raise_event(ended_fd_);
 }
 
 void ClientSet::negotiate_and_serve(Client& client) {
@@ -82,7 +80,7 @@ void ClientSet::negotiate_and_serve(Client& client) {
                            .multi_conn = options_.max_connections > 1,
                            .timeout = options_.handshake_timeout};
   const HandshakeResult result = negotiate(client.connection, devices_, options);
-  if (!result.failure.empty()) log("a connection was closed: " + result.failure);
+  if (!result.failure.empty()) log("a connection was closed: ", result.failure);
   if (!result.agreement) return;
   Session session(client.connection, *result.agreement, crew_);
   enter_transmission(client, *result.agreement->device);
@@ -151,8 +149,14 @@ std::size_t ClientSet::size() const {
                                                 [](const Client& client) { return client.phase != Phase::ended; }));
 }
 
-void ClientSet::log(std::string_view line) const {
-  if (options_.log) options_.log(line);
+// A line for which there is no memory is lost, and nothing with it.
+void ClientSet::log(std::string_view what, std::string_view why) const noexcept {
+  if (!options_.log) return;
+  try {
+    options_.log(std::string(what) += why);
+  } catch (const std::exception&) {
+    options_.log(what);
+  }
 }
 
 }  // namespace uzram::nbd

@@ -30,7 +30,7 @@ class ClientSet {
   ClientSet(const ClientSet&) = delete;
   ClientSet& operator=(const ClientSet&) = delete;
 
-  // Serves the client, or closes its socket where there is no place for it.
+  // Serves the client, or closes its socket where there is no place for it. Throws std::bad_alloc with it closed.
   void admit(Fd socket);
 
   // Frees what connections that have ended held.
@@ -66,7 +66,7 @@ class ClientSet {
   void end_all(std::unique_lock<std::mutex>& lock, Which which, std::chrono::seconds patience);
   void bound_threads(std::unique_lock<std::mutex>& lock);
   [[nodiscard]] bool make_place();  // under mutex_
-  void log(std::string_view line) const;
+  void log(std::string_view what, std::string_view why = {}) const noexcept;
 
   DeviceTable& devices_;
   const ServerOptions& options_;

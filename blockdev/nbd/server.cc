@@ -11,12 +11,14 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <new>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "blockdev/nbd/client_set.h"
+#include "blockdev/nbd/event.h"
 #include "blockdev/nbd/listener.h"
 #include "blockdev/nbd/small_thread.h"
 
@@ -25,11 +27,6 @@ namespace {
 
 // How long accepting pauses when the process or the machine has no descriptor left.
 constexpr int kPauseMilliseconds = 100;
-
-void signal_event(int fd) {
-  const std::uint64_t one = 1;
-  (void)!write(fd, &one, sizeof one);
-}
 
 std::string percent_encoded(std::string_view text) {
   constexpr std::string_view kHex = "0123456789ABCDEF";
@@ -57,6 +54,7 @@ struct Server::State {
         ended_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         clients(devices, options, crew, tls.get(), stop_event.get(), ended_event.get()) {}
 
+  void prepare_waits();
   void accept_loop();
   bool accept_from(int listener);
 
@@ -69,6 +67,7 @@ struct Server::State {
   TcpListeners tcp;
   Crew crew;
   ClientSet clients;
+  std::vector<pollfd> waits;  // the events, then the listeners; the acceptor's once it runs
   SmallThread acceptor;
 };
 
@@ -106,6 +105,7 @@ Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Server::~Server() { stop(); }
 
 void Server::start() {
+  state_->prepare_waits();
   // Signals are for the thread that asked to be told of them; the connections' threads inherit this mask.
   sigset_t all;
   sigset_t before;
@@ -122,11 +122,15 @@ void Server::start() {
   if (!started) throw std::system_error(EAGAIN, std::generic_category(), "cannot start accepting connections");
 }
 
-void Server::State::accept_loop() {
-  std::vector<pollfd> waits = {{stop_event.get(), POLLIN, 0}, {ended_event.get(), POLLIN, 0}};
-  constexpr std::size_t kEvents = 2;
+void Server::State::prepare_waits() {
+  waits = {{stop_event.get(), POLLIN, 0}, {ended_event.get(), POLLIN, 0}};
   if (unix_listener) waits.push_back({unix_listener->fd(), POLLIN, 0});
   for (const Fd& fd : tcp.fds) waits.push_back({fd.get(), POLLIN, 0});
+}
+
+// Nothing here may throw: it is a thread's all.
+void Server::State::accept_loop() {
+  constexpr std::size_t kEvents = 2;
   for (bool paused = false;;) {
     for (pollfd& wait : waits) wait.revents = 0;
     (void)poll(waits.data(), paused ? kEvents : waits.size(), paused ? kPauseMilliseconds : -1);
@@ -147,12 +151,16 @@ void Server::State::accept_loop() {
 bool Server::State::accept_from(int listener) {
   Fd socket(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
   if (!socket.valid()) return errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM;
-  clients.admit(std::move(socket));
+  try {
+    clients.admit(std::move(socket));
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
   return true;
 }
 
 void Server::stop() {
-  signal_event(state_->stop_event.get());
+  raise_event(state_->stop_event.get());
   state_->acceptor.join();
   state_->unix_listener.reset();
   state_->tcp.fds.clear();

@@ -31,7 +31,7 @@ struct ServerOptions {
   AccessRules access = {};
   unsigned max_connections = 128;
   std::chrono::milliseconds handshake_timeout{10'000};  // for all of it
-  // Told one line for each connection that fails; called from any thread; may be empty.
+  // Told one line for each connection that fails; called from any thread, and does not throw; may be empty.
   std::function<void(std::string_view)> log = {};
 };
 

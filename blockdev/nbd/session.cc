@@ -41,7 +41,8 @@ Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
 void Session::run() {
   while (execute_batch() == Next::receive) {
     replies_.flush();
-    if (!window_.receive(needed_, !window_.bytes().empty())) break;
+    // Who cannot be answered is not listened to either: it may never hear that it has to go.
+    if (!replies_.good() || !window_.receive(needed_, !window_.bytes().empty())) break;
   }
   replies_.flush();
 }
