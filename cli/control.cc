@@ -1,16 +1,14 @@
 #include "cli/control.h"
 
-#include <fcntl.h>
 #include <httplib.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
-#include <atomic>
 #include <chrono>
-#include <thread>
 
 #include "blockdev/attributes.h"
 #include "blockdev/classes_table.h"
 #include "blockdev/nbd/listener.h"
+#include "cli/accept_threads.h"
 #include "cli/control_caller.h"
 #include "cli/device_info.h"
 #include "cli/log.h"
@@ -53,26 +51,20 @@ class CallerStream final : public httplib::Stream {
   const bool trusted_;
 };
 
-// Takes a socket that is listening already: the path, its mode and what stands there before are ours to handle, and so
-// is who calls and how long it takes.
+// httplib parses, routes and answers; the sockets and the threads, who calls and how long it takes are ours.
 class HttpServer : public httplib::Server {
  public:
   explicit HttpServer(std::optional<gid_t> group) : group_(group) {}
-  void serve(int listening) {
-    svr_sock_ = listening;
-    listen_after_bind();
+
+  // One request of a connection: one that is kept open would hold a thread.
+  void answer(int client) {
+    bool closed = false;
+    CallerStream stream(client, group_);
+    if (stream.is_readable()) (void)process_request(stream, true, closed, nullptr);
+    ::shutdown(client, SHUT_RDWR);
   }
 
  private:
-  bool process_and_close_socket(socket_t socket) override {
-    bool closed = false;
-    CallerStream stream(socket, group_);
-    const bool done = stream.is_readable() && process_request(stream, true, closed, nullptr);
-    ::shutdown(socket, SHUT_RDWR);
-    ::close(socket);
-    return done;
-  }
-
   const std::optional<gid_t> group_;
 };
 
@@ -144,12 +136,9 @@ struct ControlEndpoint::State {
   bool swap_safe;
   std::optional<nbd::UnixListener> listener;  // none once stopped
   HttpServer http{server.group()};
-  std::thread thread{};
-  std::atomic<bool> stopping{false};
-  std::atomic<bool> done{false};
+  AcceptThreads threads{};
 
   void route();
-  void run();
   [[nodiscard]] DeviceInfo with_server(DeviceInfo info) const;
   void list(Response& response) const;
   void create(const Request& request, Response& response) const;
@@ -250,20 +239,6 @@ void ControlEndpoint::State::route() {
   });
 }
 
-void ControlEndpoint::State::run() {
-  // httplib calls accept again at once where it would block: with a socket that does not block it would never rest.
-  (void)::fcntl(listener->fd(), F_SETFL, 0);
-  // httplib closes its socket and returns where accept fails, as it may when memory is short; the listener stays.
-  while (!stopping) {
-    const int own = ::fcntl(listener->fd(), F_DUPFD_CLOEXEC, 0);
-    if (own >= 0) http.serve(own);
-    if (stopping) break;
-    log_warning("the control endpoint could not accept a connection");
-    std::this_thread::sleep_for(kPatience);
-  }
-  done = true;
-}
-
 ControlEndpoint::ControlEndpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 ControlEndpoint::~ControlEndpoint() { stop(); }
@@ -275,7 +250,6 @@ Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& de
       inherited ? Result<nbd::UnixListener>(std::move(*inherited)) : nbd::UnixListener::listen(path, server.group());
   if (!listener) return tl::unexpected(listener.error());
   auto state = std::unique_ptr<State>(new State{devices, server, swap_safe, std::move(*listener)});
-  state->http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   state->http.set_payload_max_length(kMaxBody);
   state->route();
   return std::unique_ptr<ControlEndpoint>(new ControlEndpoint(std::move(state)));
@@ -284,17 +258,17 @@ Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& de
 int ControlEndpoint::fd() const { return state_->listener->fd(); }
 
 void ControlEndpoint::start() {
-  state_->thread = std::thread([s = state_.get()] { s->run(); });
+  state_->threads.start(state_->listener->fd(), kThreads, [http = &state_->http](int client) {
+    try {
+      http->answer(client);
+    } catch (const std::exception& e) {
+      log_warning(std::string("a request to the control endpoint was dropped: ") + e.what());
+    }
+  });
 }
 
 void ControlEndpoint::stop() {
-  state_->stopping = true;
-  if (state_->thread.joinable()) {
-    // httplib ignores a stop that comes before it has begun to listen.
-    while (!state_->http.is_running() && !state_->done) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    state_->http.stop();
-    state_->thread.join();
-  }
+  state_->threads.stop();
   state_->listener.reset();
 }
 

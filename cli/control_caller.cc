@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <vector>
 
@@ -37,9 +38,12 @@ ControlCaller::ControlCaller(int socket, std::chrono::milliseconds request_time,
     : socket_(socket), deadline_(Clock::now() + request_time), patience_(patience) {}
 
 bool ControlCaller::wait(short events, Clock::time_point deadline) const {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-  pollfd wait{socket_, events, 0};
-  return left > 0 && ::poll(&wait, 1, static_cast<int>(left)) > 0;
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    pollfd wait{socket_, events, 0};
+    const int ready = left > 0 ? ::poll(&wait, 1, static_cast<int>(left)) : 0;
+    if (ready >= 0 || errno != EINTR) return ready > 0;
+  }
 }
 
 bool ControlCaller::is_readable() const {
@@ -50,8 +54,11 @@ bool ControlCaller::is_writable() const { return wait(POLLOUT, Clock::now() + pa
 
 ssize_t ControlCaller::read(char* to, std::size_t size) {
   if (begin_ == end_) {
-    if (!is_readable()) return -1;
-    const ssize_t n = ::recv(socket_, buffer_.data(), buffer_.size(), 0);
+    ssize_t n = 0;
+    do {
+      if (!is_readable()) return -1;
+      n = ::recv(socket_, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    } while (n < 0 && (errno == EINTR || errno == EAGAIN));
     if (n <= 0) return n;
     begin_ = 0;
     end_ = static_cast<std::size_t>(n);
@@ -62,9 +69,15 @@ ssize_t ControlCaller::read(char* to, std::size_t size) {
   return static_cast<ssize_t>(n);
 }
 
+// All of it: httplib takes what is left of a header for sent.
 ssize_t ControlCaller::write(const char* from, std::size_t size) {
-  if (!is_writable()) return -1;
-  return ::send(socket_, from, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+  for (std::size_t done = 0; done < size;) {
+    if (!is_writable()) return -1;
+    const ssize_t n = ::send(socket_, from + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno != EINTR && errno != EAGAIN) return -1;
+    if (n > 0) done += static_cast<std::size_t>(n);
+  }
+  return static_cast<ssize_t>(size);
 }
 
 }  // namespace uzram

@@ -257,7 +257,7 @@ int serve(const Config& config) {
   const bool keep_control = !sockets.units_control;
   nbd::ServerOptions options = config.nbd;
   options.unix_path = (*places)->nbd;
-  options.log = [](std::string_view line) { log_info(std::string(line)); };
+  options.log = [](std::string_view line) { log_info(line); };
   const auto server = nbd::Server::listen(devices, options, std::move(sockets.nbd));
   if (!server) return failed(server.error().message);
   const auto control =

@@ -1,14 +1,17 @@
 #include "cli/device_info.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "blockdev/size.h"
+#include "cli/json_text.h"
 
 namespace uzram {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr int kIndent = 2;
 constexpr unsigned kLeastChain = 4;
 
 struct StatField {
@@ -26,13 +29,22 @@ constexpr StatField kStatFields[] = {
     {"table_memory", &DeviceStats::table_memory},
 };
 
-Json json_of(const DeviceInfo& info) {
-  Json j{{"name", info.name},       {"disksize", info.disksize}, {"algorithm", info.algorithm},
-         {"streams", info.streams}, {"chain", info.chain},       {"check", info.check},
-         {"uuid", info.uuid},       {"uris", info.uris},         {"swap_safe", info.swap_safe}};
-  if (!info.attached.empty()) j["attached"] = info.attached;
-  for (const StatField& f : kStatFields) j[f.name] = info.stats.*f.value;
-  return j;
+void put(JsonText& out, const DeviceInfo& info) {
+  out.open_object();
+  out.text("name", info.name);
+  out.number("disksize", info.disksize);
+  out.text("algorithm", info.algorithm);
+  out.number("streams", info.streams);
+  out.number("chain", info.chain);
+  out.truth("check", info.check);
+  out.text("uuid", info.uuid);
+  out.open_array("uris");
+  for (const std::string& uri : info.uris) out.text({}, uri);
+  out.close_array();
+  out.truth("swap_safe", info.swap_safe);
+  if (!info.attached.empty()) out.text("attached", info.attached);
+  for (const StatField& f : kStatFields) out.number(f.name, info.stats.*f.value);
+  out.close_object();
 }
 
 DeviceInfo info_of(const Json& j) {
@@ -129,8 +141,53 @@ Result<void> read_field(const std::string& field, const Json& value, DeviceOptio
 
 Json parsed(std::string_view text) { return Json::parse(text, nullptr, /*allow_exceptions=*/false); }
 
-// A byte that is not UTF-8 becomes a replacement character: a client's words are quoted in errors.
-std::string dumped(const Json& j) { return j.dump(kIndent, ' ', false, Json::error_handler_t::replace) + "\n"; }
+// The members of one object whose values are single; null stands for a value that is not. Not a tree: json_text.h says
+// why.
+class FlatObject : public nlohmann::json_sax<Json> {
+ public:
+  // Nothing where `text` is not one object.
+  [[nodiscard]] static std::optional<std::vector<std::pair<std::string, Json>>> read(std::string_view text) {
+    FlatObject object;
+    if (!Json::sax_parse(text, &object)) return std::nullopt;
+    return std::move(object.members_);
+  }
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(number_integer_t value) override { return add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value); }
+  bool number_float(number_float_t value, const string_t&) override { return add(value); }
+  bool string(string_t& value) override { return add(value); }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(std::size_t) override { return open(); }
+  bool end_object() override { return close(); }
+  bool start_array(std::size_t) override { return depth_ > 0 && open(); }
+  bool end_array() override { return close(); }
+  bool key(string_t& name) override {
+    if (depth_ == 1) name_ = name;
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const Json::exception&) override { return false; }
+
+ private:
+  bool add(Json value) {
+    if (depth_ == 1) members_.emplace_back(name_, std::move(value));
+    return depth_ > 0;
+  }
+  bool open() {
+    if (depth_ == 1) members_.emplace_back(name_, nullptr);
+    ++depth_;
+    return true;
+  }
+  bool close() {
+    --depth_;
+    return true;
+  }
+
+  std::vector<std::pair<std::string, Json>> members_;
+  std::string name_;
+  unsigned depth_ = 0;
+};
 
 }  // namespace
 
@@ -156,47 +213,77 @@ std::vector<DeviceInfo> device_infos(const DeviceTable& devices) {
   return infos;
 }
 
-std::string to_json(const DeviceInfo& info) { return dumped(json_of(info)); }
+std::string to_json(const DeviceInfo& info) {
+  JsonText out;
+  put(out, info);
+  return out.take();
+}
 
 std::string to_json(std::span<const DeviceInfo> infos) {
-  Json list = Json::array();
-  for (const DeviceInfo& info : infos) list.push_back(json_of(info));
-  return dumped({{"devices", std::move(list)}});
+  JsonText out;
+  out.open_object();
+  out.open_array("devices");
+  for (const DeviceInfo& info : infos) put(out, info);
+  out.close_array();
+  out.close_object();
+  return out.take();
 }
 
 std::string to_json(std::span<const ClassStats> rows) {
-  Json list = Json::array();
+  JsonText out;
+  out.open_object();
+  out.open_array("classes");
   for (const ClassStats& c : rows) {
-    list.push_back({{"class", c.index},
-                    {"size", c.geometry.size},
-                    {"almost_full", c.almost_full},
-                    {"almost_empty", c.almost_empty},
-                    {"full", c.full},
-                    {"obj_allocated", c.obj_allocated},
-                    {"obj_used", c.obj_used},
-                    {"pages_used", c.pages_used},
-                    {"pages_per_zspage", c.geometry.frames},
-                    {"freeable", c.freeable()}});
+    out.open_object();
+    out.number("class", c.index);
+    out.number("size", c.geometry.size);
+    out.number("almost_full", c.almost_full);
+    out.number("almost_empty", c.almost_empty);
+    out.number("full", c.full);
+    out.number("obj_allocated", c.obj_allocated);
+    out.number("obj_used", c.obj_used);
+    out.number("pages_used", c.pages_used);
+    out.number("pages_per_zspage", c.geometry.frames);
+    out.number("freeable", c.freeable());
+    out.close_object();
   }
-  return dumped({{"classes", std::move(list)}});
+  out.close_array();
+  out.close_object();
+  return out.take();
 }
 
 std::string to_json(const ScrubReport& report) {
-  Json named = Json::array();
-  for (const PageIndex page : report.named) named.push_back(raw(page));
-  return dumped(
-      {{"pages", report.pages}, {"objects", report.objects}, {"damaged", report.damaged}, {"named", std::move(named)}});
+  JsonText out;
+  out.open_object();
+  out.number("pages", report.pages);
+  out.number("objects", report.objects);
+  out.number("damaged", report.damaged);
+  out.open_array("named");
+  for (const PageIndex page : report.named) out.number({}, raw(page));
+  out.close_array();
+  out.close_object();
+  return out.take();
 }
 
-std::string error_to_json(std::string_view message) { return dumped({{"error", message}}); }
+std::string error_to_json(std::string_view message) {
+  JsonText out;
+  out.open_object();
+  out.text("error", message);
+  out.close_object();
+  return out.take();
+}
 
 std::string to_json(const DeviceOptions& options) {
-  return dumped({{"name", options.name},
-                 {"size", options.size},
-                 {"algorithm", options.codec.to_string()},
-                 {"mem_limit", options.mem_limit},
-                 {"chain", options.geometry.chain},
-                 {"check", options.check}});
+  JsonText out;
+  out.open_object();
+  out.text("name", options.name);
+  out.number("size", options.size);
+  out.text("algorithm", options.codec.to_string());
+  out.number("mem_limit", options.mem_limit);
+  out.number("chain", options.geometry.chain);
+  out.truth("check", options.check);
+  out.close_object();
+  return out.take();
 }
 
 Result<DeviceInfo> device_info_from_json(std::string_view text) try {
@@ -234,13 +321,14 @@ std::string error_from_json(std::string_view text) {
 }
 
 Result<DeviceOptions> device_options_from_json(std::string_view text) {
-  const Json j = parsed(text);
-  if (!j.is_object()) return fail(EINVAL, "the description of a device is not a JSON object");
-  for (const char* needed : {"name", "size"}) {
-    if (!j.contains(needed)) return wrong(needed, "is missing");
+  const auto members = FlatObject::read(text);
+  if (!members) return fail(EINVAL, "the description of a device is not a JSON object");
+  for (const std::string_view needed : {"name", "size"}) {
+    const auto is_needed = [&](const auto& member) { return member.first == needed; };
+    if (std::none_of(members->begin(), members->end(), is_needed)) return wrong(std::string(needed), "is missing");
   }
   DeviceOptions options;
-  for (const auto& [field, value] : j.items()) {
+  for (const auto& [field, value] : *members) {
     if (const auto read = read_field(field, value, options); !read) return tl::unexpected(read.error());
   }
   return options;

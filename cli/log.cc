@@ -6,6 +6,16 @@
 #include <cstdlib>
 
 namespace uzram {
+namespace {
+
+void write_line(spdlog::level::level_enum level, std::string_view line) noexcept {
+  try {
+    spdlog::log(level, line);
+  } catch (...) {  // NOLINT(bugprone-empty-catch): there is nowhere else to say it
+  }
+}
+
+}  // namespace
 
 void init_log() {
   if (spdlog::get("uzramd") != nullptr) return;
@@ -14,8 +24,8 @@ void init_log() {
   spdlog::set_pattern(journal ? "%l: %v" : "%Y-%m-%d %H:%M:%S.%e uzramd[%P] %l: %v");
 }
 
-void log_info(const std::string& line) { spdlog::info(line); }
-void log_warning(const std::string& line) { spdlog::warn(line); }
-void log_error(const std::string& line) { spdlog::error(line); }
+void log_info(std::string_view line) noexcept { write_line(spdlog::level::info, line); }
+void log_warning(std::string_view line) noexcept { write_line(spdlog::level::warn, line); }
+void log_error(std::string_view line) noexcept { write_line(spdlog::level::err, line); }
 
 }  // namespace uzram

@@ -3,14 +3,15 @@
 //
 // Threads: everything may be called from any thread, never under a lock that reads and writes of a device take.
 
-#include <string>
+#include <string_view>
 
 namespace uzram {
 
 // Time stamps are left out where the journal adds its own. A child that is forked after it need not call it again.
 void init_log();
-void log_info(const std::string& line);
-void log_warning(const std::string& line);
-void log_error(const std::string& line);
+// A line for which there is no memory is lost.
+void log_info(std::string_view line) noexcept;
+void log_warning(std::string_view line) noexcept;
+void log_error(std::string_view line) noexcept;
 
 }  // namespace uzram
