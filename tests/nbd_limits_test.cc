@@ -1,9 +1,14 @@
 // Clients that lie, dawdle, flood or fall silent: bounded in bytes, options, time and number.
 
+#include <sys/eventfd.h>
+
 #include <chrono>
+#include <future>
 #include <random>
 
+#include "blockdev/nbd/crew.h"
 #include "blockdev/nbd/handshake.h"
+#include "blockdev/nbd/session.h"
 #include "tests/nbd_client.h"
 
 namespace uzram::nbd {
@@ -192,6 +197,57 @@ TEST(Limits, WriteWithoutItsPayloadHoldsUpNobodyElse) {
   half.wait_until_taken();
   TestClient other = server.enter();
   EXPECT_EQ(other.read(0, 4096), std::string(4096, '\0'));
+}
+
+// A session with one client, whose patience is a tenth of a second where it is a minute.
+class ImpatientSession {
+ public:
+  ImpatientSession() {
+    EXPECT_TRUE(devices_.create({.size = kSize}));
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    client_.emplace(Fd(ends[1]));
+    connection_.emplace(Fd(ends[0]), stop_.get());
+    for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
+      timeval limit{};
+      socklen_t size = sizeof limit;
+      EXPECT_EQ(getsockopt(ends[0], SOL_SOCKET, option, &limit, &size), 0);
+      EXPECT_EQ(limit.tv_sec, Connection::kStallSeconds);
+      limit = {0, 100'000};
+      EXPECT_EQ(setsockopt(ends[0], SOL_SOCKET, option, &limit, sizeof limit), 0);
+    }
+    ended_ = std::async(std::launch::async, [this] {
+      Crew alone;
+      const Agreement agreement{.device = std::move(*devices_.open("")), .contexts = {}};
+      Session(*connection_, agreement, alone).run();
+    });
+  }
+  ~ImpatientSession() { connection_->interrupt(Connection::Interrupt::everything); }
+
+  TestClient& client() { return *client_; }
+  bool ends() { return ended_.wait_for(std::chrono::seconds(20)) == std::future_status::ready; }
+
+ private:
+  PageArena arena_{{.capacity = 64 << 20}};
+  DeviceTable devices_{arena_};
+  Fd stop_{eventfd(0, EFD_CLOEXEC)};
+  std::optional<TestClient> client_;
+  std::optional<Connection> connection_;
+  std::future<void> ended_;
+};
+
+TEST(Limits, RequestThatStallsEndsItsConnection) {
+  ImpatientSession session;
+  std::this_thread::sleep_for(milliseconds(400));
+  EXPECT_TRUE(session.client().serves()) << "between requests a client may be silent";
+  session.client().send_request(Command::write, 0, 1, 0, 4096, "x");
+  EXPECT_TRUE(session.ends());
+}
+
+TEST(Limits, ClientThatCannotBeAnsweredIsLetGo) {
+  ImpatientSession session;
+  session.client().send_request(Command::read, 0, 1, 0, 8 << 20);
+  EXPECT_TRUE(session.ends());
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ class Disk:
         self.rng = random.Random(seed)
         self.known = [bytes(PAGE)] * pages
         self.doubtful = {}  # page: all that it may hold
-        self.operations = 0
+        self.verified = 0  # bytes
 
     def _may_hold(self, page):
         return self.doubtful.get(page, [self.known[page]])
@@ -50,7 +50,6 @@ class Disk:
             part = data[low - offset : high - offset]
             start = low - page * PAGE
             new[page] = [old[:start] + part + old[start + len(part) :] for old in self._may_hold(page)]
-        self.operations += 1
         try:
             apply()
         except nbd.Error:
@@ -79,8 +78,8 @@ class Disk:
     def verify(self, h, page=0, pages=None):
         """Reads whole pages; Wrong where one holds what it must not."""
         pages = self.pages - page if pages is None else pages
-        self.operations += 1
         data = h.pread(pages * PAGE, self.base + page * PAGE)
+        self.verified += len(data)
         for i in range(pages):
             there = bytes(data[i * PAGE : (i + 1) * PAGE])
             if there not in self._may_hold(page + i):

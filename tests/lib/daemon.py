@@ -3,12 +3,12 @@
 import mmap
 import os
 import re
-import select
 import signal
 import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 
 LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} uzramd\[\d+\] ")
@@ -52,6 +52,7 @@ class Daemon:
         self.control_path = os.path.join(folder, "control.sock")
         self.log_path = os.path.join(folder, "log")
         self.code = None
+        self._watchdog = None
         env = dict(os.environ)
         if plan:
             env |= {"UZRAM_FAULT_PLAN": plan.path, "LD_PRELOAD": library}
@@ -59,11 +60,22 @@ class Daemon:
             self.process = subprocess.Popen(
                 [program, "--unix", self.nbd_path, "--control", self.control_path, *options],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=env)
+        self.watch()
         self.uri = self._first_line()
 
+    def watch(self):
+        """Kills it unless it is watched anew, or stopped, within the time that anything may take: who waits for it then
+        sees that it is gone."""
+        self.unwatch()
+        self._watchdog = threading.Timer(PATIENCE, self.process.kill)
+        self._watchdog.daemon = True
+        self._watchdog.start()
+
+    def unwatch(self):
+        if self._watchdog:
+            self._watchdog.cancel()
+
     def _first_line(self):
-        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
-            raise RuntimeError(f"the daemon neither serves nor ends\n{self.log()}")
         line = self.process.stdout.readline().decode().strip()
         if not line:
             self.code = self.process.wait(PATIENCE)
@@ -82,6 +94,7 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.code = self.process.wait()
+        self.unwatch()
         self.process.stdout.close()
         return self.code
 
@@ -102,11 +115,11 @@ class Daemon:
     def threads(self):
         return len(os.listdir(f"/proc/{self.pid}/task"))
 
-    def resident(self):
-        """Bytes of memory in use."""
+    def resident(self, kind="VmRSS"):
+        """Bytes of memory in use: VmRSS for all, RssAnon for what the process has to itself."""
         with open(f"/proc/{self.pid}/status") as status:
             fields = dict(line.split(":", 1) for line in status)
-        return int(fields["VmRSS"].split()[0]) * 1024
+        return int(fields[kind].split()[0]) * 1024
 
     def control(self, method, path, body="", timeout=PATIENCE):
         """(status, body) of a request to the control endpoint; ConnectionError where the answer is none."""
