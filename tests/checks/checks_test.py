@@ -9,6 +9,7 @@ import doc_paths
 import doc_tests
 import include_directions
 import machine_paths
+import thirty_cases
 
 
 class ChecksTest(unittest.TestCase):
@@ -84,6 +85,17 @@ class ChecksTest(unittest.TestCase):
 
     def test_paths_of_every_machine_pass(self):
         self.assertEqual([], self.findings(machine_paths, a_sh="cat /proc/stat $x/work/y /run/z ${TMPDIR:-/tmp}/x\n"))
+
+    def test_a_case_whose_test_is_missing_or_not_named_is_found(self):
+        rows = "".join(f"| {case} | x | `Suite.Name` |\n" for case in range(1, 29)) + "| 29 | x | `Suite.Gone` |\n"
+        self.assertEqual(["docs/testing.md: case 29 names Suite.Gone, which does not exist",
+                          "docs/testing.md: case 30 has no test"],
+                         self.findings(thirty_cases, tests__x_cc="TEST_F(Suite, Name) {}\n", docs__testing_md=rows))
+
+    def test_cases_with_a_test_each_pass(self):
+        rows = "".join(f"| {case} | x | `Suite.Name`, `e2e.it_works` |\n" for case in range(1, 31))
+        self.assertEqual([], self.findings(thirty_cases, tests__x_cc="TEST(Suite, Name) {}\n", tests__e2e__it_works_sh="",
+                                           docs__testing_md=rows))
 
 
 if __name__ == "__main__":
