@@ -29,6 +29,9 @@
 
 namespace uzram {
 
+class ImageReader;
+class ImageWriter;
+
 class PageArena {
  public:
   struct Options {
@@ -81,6 +84,17 @@ class PageArena {
   // Recovery: takes the state over; each frame that is not `used` becomes free. False where there is no memory.
   [[nodiscard]] bool rebuild(const std::function<bool(FrameNumber)>& used);
 
+  // A process that takes over from one that has saved an image, without recovery. `lock_ahead` does what can be done
+  // while that one still serves; it, and a `load` that fails, change nothing in the file.
+  [[nodiscard]] bool lock_ahead();
+  // Between the two, by one thread, nothing is committed, so that `save` tells all.
+  void hold_growth() { growth_.lock(); }
+  void let_grow() { growth_.unlock(); }
+  void save(ImageWriter& image) const;
+  [[nodiscard]] bool load(ImageReader& image);
+  // Commits what is missing of the reserve. False where there is no memory.
+  [[nodiscard]] bool fill_reserve();
+
   struct Stats {
     std::uint64_t capacity_frames = 0;   // the whole range
     std::uint64_t committed_frames = 0;  // backed by memory: in use, free, or entries
@@ -101,7 +115,6 @@ class PageArena {
   void unmap();
   [[nodiscard]] bool begin_file();
   [[noreturn]] void abandon(const char* what);
-  [[nodiscard]] bool fill_reserve();
   [[nodiscard]] bool back(Run run);
   [[nodiscard]] Run claim_run();  // under mutex_; an uncommitted run, or an empty one
   [[nodiscard]] bool commit(Run run);

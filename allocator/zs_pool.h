@@ -127,6 +127,10 @@ class ZsPool {
   // Takes over the zspage, whose live objects are those that `live` holds; the rest of it becomes free.
   void adopt(FrameNumber head, const std::function<bool(Location)>& live);
 
+  // For a process that takes over without recovery; no other thread is at work.
+  void save(ImageWriter& image) const;
+  [[nodiscard]] bool load(ImageReader& image);
+
   // Frames; 0 is none. What is allocated already stays.
   void set_page_limit(std::uint64_t pages) { limit_.store(pages, std::memory_order_relaxed); }
   void reset_max_pages() { max_pages_.store(pages_.load(std::memory_order_relaxed), std::memory_order_relaxed); }

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <shared_mutex>
@@ -121,6 +122,10 @@ class Device {
   // still call what is not for clients, and finds it empty.
   void erase();
 
+  // For a process that takes over without recovery; no other thread is at work. Null where the image is not right.
+  void save(ImageWriter& image) const;
+  [[nodiscard]] static std::unique_ptr<Device> load(PageArena& arena, ImageReader& image);
+
   // Allocates all that reads and writes need, so that they allocate nothing but pool memory.
   [[nodiscard]] StreamPtr make_stream() const;
 
@@ -185,6 +190,12 @@ class Device {
     std::atomic<std::int64_t> scrub_failures{0};
   };
   using Counter = std::atomic<std::int64_t> Counters::*;
+  static constexpr Counter kCounters[] = {
+      &Counters::pages,         &Counters::compr_data_size,  &Counters::same_pages,
+      &Counters::huge_pages,    &Counters::huge_pages_since, &Counters::failed_reads,
+      &Counters::failed_writes, &Counters::notify_free,      &Counters::check_failures,
+      &Counters::scrub_failures};
+  static_assert(sizeof(Counters) <= (std::size(kCounters) * sizeof(std::int64_t) + 63) / 64 * 64);
   static constexpr unsigned kWorkers = 8;
 
   using Page = std::span<std::byte, kPageSize>;

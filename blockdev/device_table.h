@@ -43,6 +43,11 @@ class DeviceTable {
   // Takes over the devices of an earlier process, in their order; before anything is created.
   void adopt(std::vector<std::unique_ptr<Device>> devices);
 
+  // For a process that takes over without recovery; nothing is at work on any device. False where the image is not
+  // right; the table is then of no use.
+  void save(ImageWriter& image) const;
+  [[nodiscard]] bool load(ImageReader& image);
+
   // ENOSPC where there are kMaxDevices already. EEXIST where the name is taken, EINVAL for a name that is empty, longer
   // than 255 bytes or holds anything but letters, digits, '.', '_' and '-'; else what Device::create says.
   [[nodiscard]] Result<void> create(const DeviceOptions& options);

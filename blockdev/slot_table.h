@@ -119,6 +119,10 @@ class SlotTable {
   [[nodiscard]] bool adopt(std::uint64_t leaf_index, FrameNumber leaf);
   [[nodiscard]] Slot* slots(FrameNumber leaf) const { return reinterpret_cast<Slot*>(arena_.bytes(leaf)); }
 
+  // For a process that takes over without recovery; no other thread is at work.
+  void save(ImageWriter& image) const;
+  [[nodiscard]] bool load_image(ImageReader& image);
+
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
   [[nodiscard]] std::uint64_t frames() const { return frames_.load(std::memory_order_relaxed); }
 

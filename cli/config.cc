@@ -156,6 +156,8 @@ void add_daemon_options(CLI::App& app, Call& call) {
   app.add_option("--user", call.config.user, "Become this user once everything is set up; for root")
       ->type_name("NAME")
       ->check(kNotEmpty);
+  app.add_flag("--takeover", call.config.takeover,
+               "Take devices, sockets and clients over from the daemon that runs, which ends");
   app.add_option("--run", call.config.run,
                  "Run a shell command with $uri set, stop when it ends, and exit with its status")
       ->type_name("CMD")
@@ -237,6 +239,9 @@ std::variant<Config, Exit> finish(Call& call) {
     return usage("--supervise: a daemon that ends with its command needs no other: not with --run");
   }
   if (!call.config.user.empty() && ::geteuid() != 0) return usage("--user: only root can become another user");
+  if (call.config.takeover && !call.config.run.empty()) {
+    return usage("--takeover: the clients of another daemon are not for one command: not with --run");
+  }
   if (call.device.size) call.config.devices.push_back(device_options(call.name, call.device, {}));
   for (const Section& section : call.sections) {
     try {

@@ -36,6 +36,7 @@ struct Config {
   std::string state;                   // the folder of the state that outlives the process; empty: none
   bool supervise = false;              // as cli/supervise.h
   std::string user;                    // who to become once everything is set up; empty: nobody else
+  bool takeover = false;               // as cli/takeover.h
   std::string run;                     // empty: serve until a signal comes
 };
 

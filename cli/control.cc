@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <shared_mutex>
 
 #include "blockdev/attributes.h"
 #include "blockdev/classes_table.h"
@@ -136,6 +137,7 @@ struct ControlEndpoint::State {
   bool swap_safe;
   std::optional<nbd::UnixListener> listener;  // none once stopped
   HttpServer http{server.group()};
+  std::shared_mutex pausing{};  // held by each request, and alone by a pause
   AcceptThreads threads{};
 
   void route();
@@ -245,7 +247,7 @@ ControlEndpoint::~ControlEndpoint() { stop(); }
 
 Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& devices, nbd::Server& server,
                                                                  const std::string& path, bool swap_safe,
-                                                                 std::optional<nbd::UnixListener> inherited) {
+                                                                 std::optional<nbd::UnixListener>&& inherited) {
   auto listener =
       inherited ? Result<nbd::UnixListener>(std::move(*inherited)) : nbd::UnixListener::listen(path, server.group());
   if (!listener) return tl::unexpected(listener.error());
@@ -258,14 +260,19 @@ Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& de
 int ControlEndpoint::fd() const { return state_->listener->fd(); }
 
 void ControlEndpoint::start() {
-  state_->threads.start(state_->listener->fd(), kThreads, [http = &state_->http](int client) {
+  state_->threads.start(state_->listener->fd(), kThreads, [http = &state_->http, gate = &state_->pausing](int client) {
     try {
+      const std::shared_lock lock(*gate);
       http->answer(client);
     } catch (const std::exception& e) {
       log_warning(std::string("a request to the control endpoint was dropped: ") + e.what());
     }
   });
 }
+
+void ControlEndpoint::pause() { state_->pausing.lock(); }
+
+void ControlEndpoint::resume() { state_->pausing.unlock(); }
 
 void ControlEndpoint::stop() {
   state_->threads.stop();

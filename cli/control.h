@@ -31,15 +31,18 @@ class ControlEndpoint {
  public:
   // Listens; callers wait in the backlog until start. `devices` and their `server` outlive it; `swap_safe` is what it
   // says of them. It takes the socket that it inherited, if there is one. The error is nbd::UnixListener's.
-  [[nodiscard]] static Result<std::unique_ptr<ControlEndpoint>> listen(DeviceTable& devices, nbd::Server& server,
-                                                                       const std::string& path, bool swap_safe,
-                                                                       std::optional<nbd::UnixListener> inherited = {});
+  [[nodiscard]] static Result<std::unique_ptr<ControlEndpoint>> listen(
+      DeviceTable& devices, nbd::Server& server, const std::string& path, bool swap_safe,
+      std::optional<nbd::UnixListener>&& inherited = {});
   ~ControlEndpoint();
 
   // The socket it listens on, until `stop`.
   [[nodiscard]] int fd() const;
 
   void start();
+  // Between the two no request changes anything, or is answered.
+  void pause();
+  void resume();
   // Answers the requests in flight and removes the socket.
   void stop();
 

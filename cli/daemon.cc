@@ -2,21 +2,24 @@
 
 #include <signal.h>
 #include <systemd/sd-daemon.h>
-#include <unistd.h>
 
-#include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <optional>
 
+#include "allocator/image.h"
 #include "allocator/page_arena.h"
 #include "cli/control.h"
 #include "cli/device_start.h"
 #include "cli/fd_store.h"
 #include "cli/grower.h"
-#include "cli/inherited_sockets.h"
+#include "cli/inherit.h"
 #include "cli/log.h"
 #include "cli/places.h"
 #include "cli/run_command.h"
@@ -24,41 +27,10 @@
 #include "cli/state_file.h"
 #include "cli/supervise.h"
 #include "cli/swap_safe.h"
+#include "cli/takeover.h"
 
 namespace uzram {
 namespace {
-
-// Where the two sockets are, and the directory that is removed at the end if it was made for this run.
-class Places {
- public:
-  [[nodiscard]] static Result<std::unique_ptr<Places>> choose(const Config& config) {
-    auto places = std::unique_ptr<Places>(new Places());
-    places->nbd = config.nbd.unix_path;
-    places->control = config.control_path;
-    if (!places->nbd.empty() && !places->control.empty()) return places;
-    const bool own = !config.run.empty();  // as nbdkit's: beside other daemons, and other runs
-    const auto directory = own ? make_private_directory() : make_runtime_directory(config.nbd.group);
-    if (!directory) return tl::unexpected(directory.error());
-    if (own) places->temporary_ = *directory;
-    places->directory = *directory;
-    if (places->nbd.empty()) places->nbd = *directory + "/nbd.sock";
-    if (places->control.empty()) places->control = *directory + "/control.sock";
-    return places;
-  }
-  ~Places() {
-    if (!temporary_.empty()) ::rmdir(temporary_.c_str());
-  }
-  Places(const Places&) = delete;
-  Places& operator=(const Places&) = delete;
-
-  std::string nbd;
-  std::string control;
-  std::string directory;  // that both are in by default; empty where neither is
-
- private:
-  Places() = default;
-  std::string temporary_;
-};
 
 // The signals that the main thread waits for; every other thread inherits them blocked.
 class Signals {
@@ -86,20 +58,6 @@ class Signals {
 int failed(const std::string& why) {
   std::fprintf(stderr, "uzramd: %s\n", why.c_str());
   return 1;
-}
-
-// Gives up what serving does not need, for every thread that comes. The command was started before, with all of it.
-Result<void> shut_the_doors(const Config& config, const Places& places, const std::optional<Command>& command) {
-  if (!config.user.empty()) {
-    std::vector<std::string> paths = {places.nbd, places.control};
-    if (!places.directory.empty()) paths.push_back(places.directory);
-    if (auto given = give_to_user(config.user, paths); !given) return given;
-  }
-  if (auto dropped = drop_privileges(config.user); !dropped) return dropped;
-  if (const auto why = restrict_system_calls(command ? command->pid() : 0)) {
-    log_warning("every system call stays allowed: " + *why);
-  }
-  return {};
 }
 
 // Waits for a signal to stop. With --run, for the end of the command; a signal ends that first.
@@ -138,166 +96,266 @@ void announce(const Config& config, const DeviceTable& devices, const nbd::Serve
   ::sd_notifyf(0, "READY=1\nSTATUS=Serving %s", uri.c_str());
 }
 
-PageArena::Options memory_options(const Config& config, const std::optional<StateFile>& state) {
-  PageArena::Options options;
-  if (state) options.fd = state->fd();
-  options.reserve = config.reserve;
-  options.grow = !config.swap_safe;
-  options.lock = config.swap_safe;
-  options.ahead = config.grow ? Grower::kAhead : 0;
-  return options;
-}
+// One run of the daemon, from its start to its end.
+class Daemon {
+ public:
+  explicit Daemon(const Config& config) : config_(config), store_(FdStore::from_environment()) {}
 
-// The state that is to outlive the process, if one is.
-Result<std::optional<StateFile>> open_state(const Config& config, FdStore& store) {
-  const auto some = [](StateFile file) { return std::optional<StateFile>(std::move(file)); };
-  std::vector<nbd::Fd> kept = store.take(kStateName);
-  if (kept.size() > 1) return fail(EINVAL, "the descriptor store holds more than one state");
-  if (config.state.empty()) {
-    if (!kept.empty()) return StateFile::adopt(std::move(kept.front())).map(some);
-    return store.keeps() ? StateFile::make().map(some) : std::nullopt;
+  int run() {
+    const Signals signals;
+    if (config_.swap_safe) safe_.before_threads();
+    init_log();
+    if (const auto done = find_state(); !done) return failed(done.error().message);
+    make_arena();
+    if (predecessor_) {
+      // Nothing is taken down where it fails: all of it is still the other's.
+      if (const auto done = try_to_take_over(); !done) std::_Exit(failed(done.error().message));
+    } else if (const auto done = begin(); !done) {
+      if (command_) command_->terminate();
+      return failed(done.error().message);
+    }
+    if (config_.grow) grower_.emplace(*arena_);
+    server_->start();
+    control_->start();
+    wait_for_successor();
+    announce(config_, *devices_, *server_, *places_);
+    const int code = wait_for_end(signals, command_);
+    takeover_.reset();  // one that is under way ends first
+    ::sd_notify(0, "STOPPING=1");
+    control_->stop();
+    server_->stop();
+    return code;
   }
-  if (!kept.empty()) return fail(EINVAL, "--state: the descriptor store holds a state already");
-  return StateFile::open(config.state).map(some);
-}
 
-// The sockets that an earlier process listened on. One that is not what this one is to listen on ends here, so that
-// nobody waits at it.
-struct Sockets {
-  nbd::Listeners nbd;
-  std::optional<nbd::UnixListener> control;
-  bool units_nbd = false;  // systemd's, which are not for the descriptor store
-  bool units_control = false;
-};
-
-// What TCP listens on, in letters that a descriptor's name may have.
-std::string tcp_name(const nbd::ServerOptions& options) {
-  std::string name = std::string(kTcpPrefix) + std::to_string(options.port.value_or(0)) + "-" + options.host;
-  std::replace(name.begin(), name.end(), ':', '_');
-  return name;
-}
-
-std::optional<nbd::UnixListener> inherit_unix(FdStore& store, std::string_view name, const std::string& path) {
-  for (nbd::Fd& fd : store.take(name)) {
-    if (auto adopted = nbd::UnixListener::adopt(std::move(fd), path)) return adopted;
-    store.drop(name);
+ private:
+  Result<void> find_state() {
+    auto places = Places::choose(config_);
+    if (!places) return tl::unexpected(places.error());
+    places_ = std::move(*places);
+    options_ = config_.nbd;
+    options_.unix_path = places_->nbd;
+    options_.log = [](std::string_view line) { log_info(line); };
+    // A daemon that is started again by its parent has everything already.
+    if (config_.takeover && !store_.holds(kStateName)) {
+      auto predecessor = Predecessor::ask(takeover_path(places_->control));
+      if (!predecessor) return tl::unexpected(predecessor.error());
+      predecessor_.emplace(std::move(*predecessor));
+      handed_over_ = predecessor_->take_state();
+      return check_state(config_, handed_over_.get());
+    }
+    auto state = open_state(config_, store_);
+    if (!state) return tl::unexpected(state.error());
+    if (*state) state_.emplace(std::move(**state));
+    return {};
   }
-  return std::nullopt;
-}
 
-Sockets inherit_sockets(const Config& config, const Places& places, FdStore& store) {
-  Sockets sockets{.nbd = {.unix_socket = inherit_unix(store, kUnixName, places.nbd)},
-                  .control = inherit_unix(store, kControlName, places.control)};
-  if (config.nbd.port) sockets.nbd.tcp = nbd::TcpListeners::adopt(store.take(tcp_name(config.nbd)));
-  store.drop_rest();
-  return sockets;
-}
-
-// Those that systemd listens on come before all others, and say where they are.
-void prefer(InheritedSockets units, Sockets& sockets, Places& places) {
-  sockets.units_nbd = units.nbd.has_value();
-  sockets.units_control = units.control.has_value();
-  if (units.nbd) {
-    sockets.nbd.unix_socket.emplace(std::move(units.nbd->listener));
-    places.nbd = units.nbd->path;
-  }
-  if (units.control) {
-    sockets.control.emplace(std::move(units.control->listener));
-    places.control = units.control->path;
-  }
-}
-
-// Whatever happens to this process from here on, the next one has what was stored, and nobody who connects meanwhile is
-// turned away.
-Result<void> keep_all(FdStore& store, int state, const nbd::Server& server, const ControlEndpoint& control,
-                      const Config& config, bool keep_unix, bool keep_control) {
-  const int unix_fd = server.unix_fd();
-  const int control_fd = control.fd();
-  return store.keep(kStateName, {&state, 1})
-      .and_then([&]() -> Result<void> {
-        return keep_unix ? store.keep(kUnixName, {&unix_fd, 1}) : Result<void>{};
-      })
-      .and_then([&]() -> Result<void> {
-        return keep_control ? store.keep(kControlName, {&control_fd, 1}) : Result<void>{};
-      })
-      .and_then([&] { return store.keep(tcp_name(config.nbd), server.tcp_fds()); });
-}
-
-int serve(const Config& config) {
-  const Signals signals;
-  SwapSafe safe;
-  if (config.swap_safe) safe.before_threads();
-  init_log();
-  auto store = FdStore::from_environment();
-  const auto places = Places::choose(config);
-  if (!places) return failed(places.error().message);
-  auto state = open_state(config, store);
-  if (!state) return failed(state.error().message);
-  if (config.swap_safe) safe.before_arena();
-  PageArena arena(memory_options(config, *state));
-  if (config.swap_safe) {
-    safe.after_arena();
-    if (const auto warning = safe.warning()) log_warning(*warning);
-    // A parent of our own locks it.
-    if (store.keeps() && !config.supervise && group_may_be_swapped()) {
+  void make_arena() {
+    if (config_.swap_safe) safe_.before_arena();
+    PageArena::Options options;
+    if (state_) options.fd = state_->fd();
+    if (predecessor_) options.fd = handed_over_.get();
+    options.reserve = config_.reserve;
+    options.grow = !config_.swap_safe;
+    options.lock = config_.swap_safe;
+    options.ahead = config_.grow ? Grower::kAhead : 0;
+    arena_.emplace(options);
+    devices_.emplace(*arena_);
+    if (!config_.swap_safe) return;
+    safe_.after_arena();
+    if (const auto warning = safe_.warning()) log_warning(*warning);
+    if (systemd_keeps_state() && group_may_be_swapped()) {
       log_warning("the state could be swapped out while the daemon is started again: set MemorySwapMax=0 in the unit");
     }
   }
-  DeviceTable devices(arena);
-  if (const auto taken = recover_devices(arena, devices); !taken) return failed(taken.error().message);
-  if (const auto made = make_devices(config.devices, devices); !made) return failed(made.error().message);
-  if (*state) {
-    if (const auto kept = (*state)->keep(); !kept) return failed(kept.error().message);
+
+  // A parent of our own keeps it otherwise, and locks it.
+  [[nodiscard]] bool systemd_keeps_state() const {
+    return store_.keeps() && !config_.supervise && config_.state.empty();
   }
-  Sockets sockets = inherit_sockets(config, **places, store);
-  auto units = inherit_from_units(store, config.nbd.unix_path, config.control_path);
-  if (!units) return failed(units.error().message);
-  prefer(std::move(*units), sockets, **places);
-  const bool keep_unix = !sockets.units_nbd;
-  const bool keep_control = !sockets.units_control;
-  nbd::ServerOptions options = config.nbd;
-  options.unix_path = (*places)->nbd;
-  options.log = [](std::string_view line) { log_info(line); };
-  const auto server = nbd::Server::listen(devices, options, std::move(sockets.nbd));
-  if (!server) return failed(server.error().message);
-  const auto control =
-      ControlEndpoint::listen(devices, **server, (*places)->control, config.swap_safe, std::move(sockets.control));
-  if (!control) return failed(control.error().message);
-  if (*state && config.state.empty()) {
-    const auto kept = keep_all(store, (*state)->fd(), **server, **control, config, keep_unix, keep_control);
-    if (!kept) {
-      return failed(kept.error().message);
+
+  Result<void> begin() {
+    if (auto done = recover_devices(*arena_, *devices_); !done) return done;
+    if (auto done = make_devices(config_.devices, *devices_); !done) return done;
+    if (state_) {
+      if (auto done = state_->keep(); !done) return done;
+    }
+    auto sockets = inherit_sockets(config_, *places_, store_);
+    if (!sockets) return tl::unexpected(sockets.error());
+    options_.unix_path = places_->nbd;
+    if (auto done = listen(std::move(*sockets)); !done) return done;
+    if (may_hand_over()) {
+      if (auto listener = nbd::UnixListener::listen(takeover_path(places_->control))) {
+        successors_.emplace(std::move(*listener));
+      } else {
+        log_warning("no takeover: " + listener.error().message);
+      }
+    }
+    if (!config_.run.empty()) {
+      // Its first connections wait until there is a thread to take them.
+      export_variables(config_, *places_, server_->uris(config_.devices.front().name).front());
+      auto started = Command::start(config_.run);
+      if (!started) return fail(started.error().code, "--run: " + started.error().message);
+      command_ = *started;
+    }
+    return shut_the_doors();
+  }
+
+  // Gives up what serving does not need, for every thread that comes. The command was started before, with all of it.
+  Result<void> shut_the_doors() {
+    if (!config_.user.empty()) {
+      std::vector<std::string> paths = {places_->nbd, places_->control};
+      if (successors_) paths.push_back(takeover_path(places_->control));
+      if (!places_->directory.empty()) paths.push_back(places_->directory);
+      if (auto given = give_to_user(config_.user, paths); !given) return given;
+    }
+    if (auto dropped = drop_privileges(config_.user); !dropped) return dropped;
+    if (const auto why = restrict_system_calls(command_ ? command_->pid() : 0)) {
+      log_warning("every system call stays allowed: " + *why);
+    }
+    return {};
+  }
+
+  Result<void> listen(Sockets&& sockets) {
+    auto server = nbd::Server::listen(*devices_, options_, std::move(sockets.nbd));
+    if (!server) return tl::unexpected(server.error());
+    server_ = std::move(*server);
+    auto control =
+        ControlEndpoint::listen(*devices_, *server_, places_->control, config_.swap_safe, std::move(sockets.control));
+    if (!control) return tl::unexpected(control.error());
+    control_ = std::move(*control);
+    if (!state_ || !config_.state.empty()) return {};
+    return keep_all(store_, state_->fd(), *server_, *control_, options_, sockets);
+  }
+
+  Result<void> try_to_take_over() {
+    try {
+      return take_over();
+    } catch (const std::exception& e) {
+      return fail(ENOMEM, std::string("--takeover: ") + e.what());
     }
   }
-  std::optional<Command> command;
-  if (!config.run.empty()) {
-    // Its first connections wait until there is a thread to take them.
-    export_variables(config, **places, (*server)->uris(config.devices.front().name).front());
-    auto started = Command::start(config.run);
-    if (!started) return failed("--run: " + started.error().message);
-    command = *started;
+
+  // Everything that can fail comes before `up`: the running daemon then serves on as if nothing had been.
+  Result<void> take_over() {
+    if (!arena_->lock_ahead()) log_warning("the state cannot be locked in memory");
+    auto from = predecessor_->go();
+    if (!from) return tl::unexpected(from.error());
+    auto state = StateFile::adopt(std::move(handed_over_));
+    if (!state) return tl::unexpected(state.error());
+    state_.emplace(std::move(*state));
+    auto sockets = inherit_sockets(options_, places_->control, *from);
+    if (!sockets) return tl::unexpected(sockets.error());
+    // Not this function's: where it fails, the files are the other daemon's.
+    inherited_ = std::make_unique<Sockets>(std::move(*sockets));
+    if (auto done = listen(std::move(*inherited_)); !done) return done;
+    if (auto listener = nbd::UnixListener::adopt(std::move(from->takeover), takeover_path(places_->control))) {
+      successors_.emplace(std::move(*listener));
+    }
+    if (auto done = shut_the_doors(); !done) return done;
+    const bool ready = predecessor_->same_image();
+    if (ready) {
+      if (auto done = load(*from); !done) return done;
+    }
+    if (auto done = predecessor_->up(); !done) return done;
+    if (!ready) {
+      if (auto done = recover_devices(*arena_, *devices_); !done) return done;
+      if (auto done = load_clients(*from); !done) return done;
+    }
+    // From here on there is no other daemon: better without a new device than not at all.
+    if (auto made = make_devices(config_.devices, *devices_); !made) log_error(made.error().message);
+    if (!arena_->fill_reserve()) log_error("no memory for all of the reserve");
+    log_info("took over from the daemon that ran, with " + std::to_string(server_->connections()) + " clients");
+    return {};
   }
-  if (const auto shut = shut_the_doors(config, **places, command); !shut) {
-    if (command) command->terminate();
-    return failed(shut.error().message);
+
+  Result<void> load(Inheritance& from) {
+    ImageReader image(from.devices);
+    if (!arena_->load(image) || !devices_->load(image)) return fail(EINVAL, "--takeover: the image is damaged");
+    if (auto right = check_sizes(config_.devices, *devices_); !right) return right;
+    return load_clients(from);
   }
-  std::optional<Grower> grower;
-  if (config.grow) grower.emplace(arena);
-  (*server)->start();
-  (*control)->start();
-  announce(config, devices, **server, **places);
-  const int code = wait_for_end(signals, command);
-  ::sd_notify(0, "STOPPING=1");
-  (*control)->stop();
-  (*server)->stop();
-  return code;
-}
+
+  Result<void> load_clients(Inheritance& from) {
+    ImageReader image(from.clients);
+    return server_->load(image, std::move(from.sockets));
+  }
+
+  // Where systemd keeps the state, it would start the daemon again that has handed over.
+  [[nodiscard]] bool may_hand_over() const { return state_ && config_.run.empty() && !systemd_keeps_state(); }
+
+  void wait_for_successor() {
+    if (!successors_) return;
+    takeover_ = std::make_unique<TakeoverPoint>(
+        std::move(*successors_), state_->fd(),
+        TakeoverPoint::Hooks{.stop = [this] { return stand_still(); }, .go_on = [this] { go_on(); }});
+  }
+
+  Result<TakeoverPoint::Offer> stand_still() {
+    control_->pause();
+    if (!server_->pause(kStandstill)) {
+      control_->resume();
+      return fail(EBUSY, "a client is in the middle of something: try again");
+    }
+    arena_->hold_growth();
+    try {
+      TakeoverPoint::Offer offer = describe_all();
+      state_->unlock();
+      return offer;
+    } catch (const std::exception& e) {
+      go_on();
+      return fail(ENOMEM, e.what());
+    }
+  }
+
+  [[nodiscard]] TakeoverPoint::Offer describe_all() const {
+    TakeoverPoint::Offer offer;
+    ImageWriter devices;
+    arena_->save(devices);
+    devices_->save(devices);
+    offer.devices.assign(devices.bytes().begin(), devices.bytes().end());
+    ImageWriter clients;
+    server_->save(clients, offer.sockets);
+    offer.clients.assign(clients.bytes().begin(), clients.bytes().end());
+    offer.control = control_->fd();
+    offer.unix_socket = server_->unix_fd();
+    offer.tcp = server_->tcp_fds();
+    return offer;
+  }
+
+  void go_on() {
+    if (const auto locked = state_->relock(); !locked) log_warning(locked.error().message);
+    arena_->let_grow();
+    server_->resume();
+    control_->resume();
+  }
+
+  // What a client may take to receive what it has asked for, before nothing is handed over.
+  static constexpr std::chrono::milliseconds kStandstill{50};
+
+  const Config& config_;
+  FdStore store_;
+  SwapSafe safe_;
+  std::unique_ptr<Places> places_;
+  nbd::ServerOptions options_;
+  std::optional<Predecessor> predecessor_;
+  nbd::Fd handed_over_;
+  std::optional<nbd::UnixListener> successors_;  // where they ask
+  std::optional<Command> command_;
+  std::optional<StateFile> state_;
+  std::optional<PageArena> arena_;
+  std::optional<DeviceTable> devices_;
+  std::unique_ptr<Sockets> inherited_;
+  std::unique_ptr<nbd::Server> server_;
+  std::unique_ptr<ControlEndpoint> control_;
+  std::unique_ptr<TakeoverPoint> takeover_;
+  std::optional<Grower> grower_;
+};
 
 }  // namespace
 
 int run_daemon(const Config& config) {
-  if (config.supervise) return supervise(config.swap_safe, [&] { return serve(config); });
-  return serve(config);
+  const auto serve = [&] { return Daemon(config).run(); };
+  return config.supervise ? supervise(config.swap_safe, serve) : serve();
 }
 
 }  // namespace uzram

@@ -42,8 +42,21 @@ Result<void> recover_devices(PageArena& arena, DeviceTable& devices) {
   return {};
 }
 
+Result<void> check_sizes(const std::vector<DeviceOptions>& asked, const DeviceTable& devices) {
+  for (const DeviceOptions& options : asked) {
+    const auto found = devices.find(options.name);
+    const std::uint64_t size = found ? (*found)->size() : options.size;
+    if (options.size > size || size - options.size >= kPageSize) {
+      return fail(EINVAL, options.name + ": the state holds it with " + std::to_string(size) + " bytes, not " +
+                              std::to_string(options.size));
+    }
+  }
+  return {};
+}
+
 Result<void> make_devices(const std::vector<DeviceOptions>& asked, DeviceTable& devices) {
   const std::vector<std::string> kept = devices.names();
+  if (auto right = check_sizes(asked, devices); !right) return right;
   for (const DeviceOptions& options : asked) {
     const auto found = devices.find(options.name);
     if (!found || std::find(kept.begin(), kept.end(), options.name) == kept.end()) {
@@ -51,11 +64,6 @@ Result<void> make_devices(const std::vector<DeviceOptions>& asked, DeviceTable& 
       continue;
     }
     warn_of_differences(**found, options);
-    const std::uint64_t size = (*found)->size();
-    if (options.size > size || size - options.size >= kPageSize) {
-      return fail(EINVAL, options.name + ": the state holds it with " + std::to_string(size) + " bytes, not " +
-                              std::to_string(options.size));
-    }
   }
   return {};
 }

@@ -13,8 +13,11 @@ namespace uzram {
 // Recovers the devices that the arena's state holds, if it holds one (blockdev/recovery.h), and logs what it found.
 [[nodiscard]] Result<void> recover_devices(PageArena& arena, DeviceTable& devices);
 
-// Makes those that are not there yet. One that the state holds must be of the size that is asked for: EINVAL else. It
-// keeps its other options; that is logged where they differ.
+// EINVAL where one that is there already is not of the size that is asked for.
+[[nodiscard]] Result<void> check_sizes(const std::vector<DeviceOptions>& asked, const DeviceTable& devices);
+
+// Makes those that are not there yet. One that is there must have the size that is asked for; it keeps its other
+// options, and that is logged where they differ.
 [[nodiscard]] Result<void> make_devices(const std::vector<DeviceOptions>& asked, DeviceTable& devices);
 
 // A line that describes a device to its user.

@@ -36,6 +36,8 @@ class FdStore {
   // Whether `keep` has somewhere to put a descriptor.
   [[nodiscard]] bool keeps() const { return keeps_; }
 
+  [[nodiscard]] bool holds(std::string_view name) const { return kept_.contains(name); }
+
   // The descriptors that were handed over under this name; they are the caller's now.
   [[nodiscard]] std::vector<nbd::Fd> take(std::string_view name);
   // All that nobody has taken.

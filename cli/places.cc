@@ -46,4 +46,23 @@ Result<std::string> make_private_directory() {
   return path;
 }
 
+Result<std::unique_ptr<Places>> Places::choose(const Config& config) {
+  auto places = std::unique_ptr<Places>(new Places());
+  places->nbd = config.nbd.unix_path;
+  places->control = config.control_path;
+  if (!places->nbd.empty() && !places->control.empty()) return places;
+  const bool own = !config.run.empty();  // as nbdkit's: beside other daemons, and other runs
+  const auto directory = own ? make_private_directory() : make_runtime_directory(config.nbd.group);
+  if (!directory) return tl::unexpected(directory.error());
+  if (own) places->temporary_ = *directory;
+  places->directory = *directory;
+  if (places->nbd.empty()) places->nbd = *directory + "/nbd.sock";
+  if (places->control.empty()) places->control = *directory + "/control.sock";
+  return places;
+}
+
+Places::~Places() {
+  if (!temporary_.empty()) ::rmdir(temporary_.c_str());
+}
+
 }  // namespace uzram

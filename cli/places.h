@@ -3,10 +3,12 @@
 
 #include <sys/types.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "blockdev/types.h"
+#include "cli/config.h"
 
 namespace uzram {
 
@@ -19,5 +21,23 @@ namespace uzram {
 
 // A fresh directory that only this user can enter.
 [[nodiscard]] Result<std::string> make_private_directory();
+
+// Where the two sockets of a daemon are, and the directory that is removed at the end if it was made for this run.
+class Places {
+ public:
+  // Makes the directory that is needed.
+  [[nodiscard]] static Result<std::unique_ptr<Places>> choose(const Config& config);
+  ~Places();
+  Places(const Places&) = delete;
+  Places& operator=(const Places&) = delete;
+
+  std::string nbd;
+  std::string control;
+  std::string directory;  // that both are in by default; empty where neither is
+
+ private:
+  Places() = default;
+  std::string temporary_;
+};
 
 }  // namespace uzram

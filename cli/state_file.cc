@@ -19,9 +19,9 @@ constexpr char kNoName[] = "the state";
 tl::unexpected<Error> failed(const std::string& path) { return fail(errno, path + ": " + std::strerror(errno)); }
 
 // A lock of this process: the kernel drops it when the process ends.
-bool lock(int fd) {
+bool lock(int fd, short type = F_WRLCK) {
   struct flock whole {};
-  whole.l_type = F_WRLCK;
+  whole.l_type = type;
   whole.l_whence = SEEK_SET;
   return ::fcntl(fd, F_SETLK, &whole) == 0;
 }
@@ -30,11 +30,13 @@ tl::unexpected<Error> served(const std::string& path) { return fail(EBUSY, path 
 
 }  // namespace
 
+std::string state_path(const std::string& directory) { return directory + "/uzram.state"; }
+
 Result<StateFile> StateFile::open(const std::string& directory) {
   struct statfs info {};
   if (::statfs(directory.c_str(), &info) != 0) return failed(directory);
   if (info.f_type != TMPFS_MAGIC) return fail(EINVAL, directory + ": not in a tmpfs; a state is memory");
-  const std::string path = directory + "/uzram.state";
+  const std::string path = state_path(directory);
   nbd::Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   const bool is_new = !fd.valid() && errno == ENOENT;
   if (is_new) fd = nbd::Fd(::open(directory.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, kMode));
@@ -55,6 +57,13 @@ Result<StateFile> StateFile::make() {
 Result<StateFile> StateFile::adopt(nbd::Fd fd) {
   if (!lock(fd.get())) return served(kNoName);
   return StateFile(std::move(fd), kNoName, false);
+}
+
+void StateFile::unlock() const { (void)lock(fd_.get(), F_UNLCK); }
+
+Result<void> StateFile::relock() const {
+  if (lock(fd_.get())) return {};
+  return served(path_);
 }
 
 Result<void> StateFile::keep() {

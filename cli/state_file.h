@@ -13,6 +13,9 @@
 
 namespace uzram {
 
+// Where the state of this folder is.
+[[nodiscard]] std::string state_path(const std::string& directory);
+
 class StateFile {
  public:
   // The folder's state, or an empty file that becomes it with `keep`. Fails with one line where the folder is missing
@@ -27,6 +30,10 @@ class StateFile {
   ~StateFile() = default;
 
   [[nodiscard]] int fd() const { return fd_.get(); }
+
+  // Lets another process serve it, and takes it back: EBUSY where another one does.
+  void unlock() const;
+  [[nodiscard]] Result<void> relock() const;
 
   // Gives a new file its name, so that a process that ends before leaves nothing behind. No effect on an old one.
   [[nodiscard]] Result<void> keep();

@@ -123,10 +123,6 @@ TEST_F(ConfigTest, WrongValueIsNamedWithItsOption) {
 TEST_F(ConfigTest, UnknownWordIsRefused) {
   EXPECT_EQ(refused({"--size=1M", "--frob"}), "2: uzramd: The following argument was not expected: --frob");
   EXPECT_EQ(refused({"--size=1M", "frob"}), "2: uzramd: The following argument was not expected: frob");
-  // Options of what is not there yet.
-  for (const char* word : {"--takeover"}) {
-    EXPECT_EQ(refused({"--size=1M", word}).substr(0, 2), "2:") << word;
-  }
 }
 
 TEST_F(ConfigTest, OneHolderOfTheStateIsEnough) {
@@ -135,6 +131,9 @@ TEST_F(ConfigTest, OneHolderOfTheStateIsEnough) {
             "2: uzramd: --supervise: holds what is stored itself: not with --state");
   EXPECT_EQ(refused({"--size=1M", "--supervise", "--run=true"}),
             "2: uzramd: --supervise: a daemon that ends with its command needs no other: not with --run");
+  EXPECT_TRUE(parse({"--size=1M", "--takeover", "--supervise"}).takeover);
+  EXPECT_EQ(refused({"--size=1M", "--takeover", "--run=true"}),
+            "2: uzramd: --takeover: the clients of another daemon are not for one command: not with --run");
 }
 
 TEST_F(ConfigTest, OtherThanLoopbackNeedsConsent) {

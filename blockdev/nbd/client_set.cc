@@ -1,5 +1,8 @@
 #include "blockdev/nbd/client_set.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <algorithm>
 #include <exception>
 #include <string>
@@ -20,6 +23,7 @@ void ClientSet::admit(Fd socket) {
   bound_threads(lock);
   if (!make_place()) return log("a client was refused: too many connections");
   Client& client = clients_.emplace_back(Client{.set = *this, .connection = Connection(std::move(socket), stop_fd_)});
+  client.connection.obey(pausing_);
   if (client.thread.start(&ClientSet::run, &client)) return;
   clients_.pop_back();
   log("a client was refused: no thread for it");
@@ -53,6 +57,10 @@ bool ClientSet::make_place() {
 }
 
 void* ClientSet::run(void* client) {
+  sigset_t interrupt;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, Connection::kInterruptSignal);
+  (void)pthread_sigmask(SIG_UNBLOCK, &interrupt, nullptr);
   auto& self = *static_cast<Client*>(client);
   self.set.serve(self);
   return nullptr;
@@ -70,10 +78,12 @@ void ClientSet::serve(Client& client) {
   const std::lock_guard lock(mutex_);
   client.phase = Phase::ended;
   ended_.notify_all();
+  changed_.notify_all();
   raise_event(ended_fd_);
 }
 
 void ClientSet::negotiate_and_serve(Client& client) {
+  if (client.inherited) return transmit(client, *client.inherited, {});
   HandshakeOptions options{.access = &options_.access,
                            .tls = tls_,
                            .tls_required = options_.tls.require,
@@ -82,15 +92,26 @@ void ClientSet::negotiate_and_serve(Client& client) {
   const HandshakeResult result = negotiate(client.connection, devices_, options);
   if (!result.failure.empty()) log("a connection was closed: ", result.failure);
   if (!result.agreement) return;
-  Session session(client.connection, *result.agreement, crew_);
-  enter_transmission(client, *result.agreement->device);
+  transmit(client, *result.agreement, result.answer);
+}
+
+void ClientSet::transmit(Client& client, const Agreement& agreement, std::span<const std::byte> answer) {
+  Session session(client.connection, agreement, crew_);
+  ImageReader begun(client.begun);
+  if (client.inherited && !session.load(begun)) return log("a connection was closed: it cannot be taken over");
+  enter_transmission(client, *agreement.device);
+  const std::function<void()> still = [&] { stand_still(client, session, agreement); };
+  // One that was taken over stands still until all of them are here.
+  if (client.inherited) still();
   client.connection.limit_sends(std::chrono::seconds(Connection::kStallSeconds));
-  if (client.connection.send_all(result.answer)) session.run();
+  if (client.connection.send_all(answer)) session.run(still);
 }
 
 // From here on the client is not evicted; a receive waits for it alone, so that a stop has to shut its read side.
 void ClientSet::enter_transmission(Client& client, const Device& device) {
-  const std::lock_guard lock(mutex_);
+  // A connection that is not known to be between two requests takes none while the others stand still.
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !pausing_ || client.inherited; });
   client.phase = Phase::transmission;
   client.device = &device;
   if (draining_) client.connection.interrupt(Connection::Interrupt::reading);

@@ -113,12 +113,12 @@ bool Connection::stopping() const {
 }
 
 std::size_t Connection::receive_some(std::span<std::byte> out, bool stall_limit) {
-  for (;;) {
+  while (!pause_wanted()) {
     const ssize_t n = take(out, 0);
     if (n >= 0) return static_cast<std::size_t>(n);
-    if (errno == EINTR || (errno == EAGAIN && !stall_limit)) continue;
-    return 0;
+    if (errno != EINTR && (errno != EAGAIN || stall_limit)) return 0;
   }
+  return 0;
 }
 
 bool Connection::send_all(std::span<const std::byte> bytes) {

@@ -4,7 +4,9 @@
 //
 // Threads: one thread receives and sends; `interrupt` may come from any other while the object lives.
 
+#include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -66,7 +68,8 @@ class Connection {
   [[nodiscard]] Received receive_all(std::span<std::byte> out, Deadline deadline, bool begun);
 
   // Waits for bytes and returns how many were put into `out`; 0 where no more will come. With `stall_limit` it also
-  // gives up, with 0, when nothing has come for kStallSeconds.
+  // gives up, with 0, when nothing has come for kStallSeconds. Where a pause is wanted it returns 0 at once, and when
+  // kInterruptSignal comes.
   [[nodiscard]] std::size_t receive_some(std::span<std::byte> out, bool stall_limit);
 
   // False where the client is gone, or has not read for kStallSeconds, or as long as limit_sends says.
@@ -74,6 +77,14 @@ class Connection {
   void limit_sends(std::chrono::milliseconds patience);
 
   [[nodiscard]] bool stopping() const;
+
+  // From now on a pause is wanted whenever `pause` is set; it outlives the connection.
+  void obey(const std::atomic<bool>& pause) { pause_ = &pause; }
+  [[nodiscard]] bool pause_wanted() const { return pause_ != nullptr && pause_->load(std::memory_order_relaxed); }
+  [[nodiscard]] int fd() const { return socket_.get(); }
+
+  // Handled, and sent to a thread that receives, it makes it look whether a pause is wanted.
+  static constexpr int kInterruptSignal = SIGURG;
 
   // How `interrupt` ends things: a read side that is shut still gives what has arrived.
   enum class Interrupt { reading, everything };
@@ -89,6 +100,7 @@ class Connection {
 
   Fd socket_;
   int stop_fd_;
+  const std::atomic<bool>* pause_ = nullptr;
   std::unique_ptr<TlsSession> tls_;
 };
 

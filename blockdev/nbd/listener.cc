@@ -114,13 +114,16 @@ Result<UnixListener> UnixListener::listen(const std::string& path, std::optional
   return listener;
 }
 
-std::optional<UnixListener> UnixListener::adopt(Fd fd, const std::string& path) {
+bool UnixListener::is_at(const Fd& fd, const std::string& path) {
   sockaddr_un address{};
   socklen_t length = sizeof address - 1;
   struct stat info {};
-  if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return std::nullopt;
-  const bool same = address.sun_family == AF_UNIX && path == address.sun_path;
-  if (!same || lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return std::nullopt;
+  return getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0 && address.sun_family == AF_UNIX &&
+         path == address.sun_path && lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode);
+}
+
+std::optional<UnixListener> UnixListener::adopt(Fd fd, const std::string& path) {
+  if (!is_at(fd, path)) return std::nullopt;
   return UnixListener(std::move(fd), path);
 }
 

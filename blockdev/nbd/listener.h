@@ -23,6 +23,8 @@ class UnixListener {
   // Mode 0600; with a group, 0660 and the group's. A socket file that nobody answers is taken over; the error names the
   // path and why otherwise.
   [[nodiscard]] static Result<UnixListener> listen(const std::string& path, std::optional<gid_t> group = {});
+  // Whether the socket has this path, and its file is there.
+  [[nodiscard]] static bool is_at(const Fd& fd, const std::string& path);
   // A socket that listens already, and has this path; nothing where it is another.
   [[nodiscard]] static std::optional<UnixListener> adopt(Fd fd, const std::string& path);
   // One that another program made and removes, with its path.

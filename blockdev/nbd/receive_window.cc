@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "allocator/ensure.h"
+
 namespace uzram::nbd {
 namespace {
 
@@ -13,6 +15,12 @@ constexpr std::size_t kCheapMove = 16 << 10;
 
 ReceiveWindow::ReceiveWindow(Connection& connection)
     : connection_(connection), buffer_(std::make_unique_for_overwrite<std::byte[]>(kBytes)) {}
+
+void ReceiveWindow::append(std::span<const std::byte> bytes) {
+  ensure(bytes.size() <= kBytes - end_, "what is put into the window fits");
+  std::memcpy(buffer_.get() + end_, bytes.data(), bytes.size());
+  end_ += bytes.size();
+}
 
 bool ReceiveWindow::receive(std::size_t needed, bool within_request) {
   const std::size_t kept = end_ - begin_;

@@ -23,6 +23,9 @@ class ReceiveWindow {
 
   void consume(std::size_t n) { begin_ += n; }
 
+  // Puts bytes behind what is there; there is room for them.
+  void append(std::span<const std::byte> bytes);
+
   // Waits for more bytes, with room for `needed` (at most kBytes, more than there are) from the front on. False where
   // no more will come. A client may be silent between requests for as long as it likes, but not within one.
   [[nodiscard]] bool receive(std::size_t needed, bool within_request);

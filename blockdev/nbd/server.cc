@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <new>
 #include <string>
 #include <system_error>
@@ -27,6 +28,22 @@ namespace {
 
 // How long accepting pauses when the process or the machine has no descriptor left.
 constexpr int kPauseMilliseconds = 100;
+
+// Signals are for the thread that asked to be told of them: threads that are started meanwhile get none.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_{};
+};
 
 std::string percent_encoded(std::string_view text) {
   constexpr std::string_view kHex = "0123456789ABCDEF";
@@ -55,6 +72,7 @@ struct Server::State {
         clients(devices, options, crew, tls.get(), stop_event.get(), ended_event.get()) {}
 
   void prepare_waits();
+  void start_crew();
   void accept_loop();
   bool accept_from(int listener);
 
@@ -69,10 +87,12 @@ struct Server::State {
   ClientSet clients;
   std::vector<pollfd> waits;  // the events, then the listeners; the acceptor's once it runs
   SmallThread acceptor;
+  std::mutex accepting;   // held while a connection is accepted
+  bool standing = false;  // guarded by accepting; nobody is accepted
 };
 
 Result<std::unique_ptr<Server>> Server::listen(DeviceTable& devices, const ServerOptions& options,
-                                               Listeners inherited) {
+                                               Listeners&& inherited) {
   std::unique_ptr<TlsCredentials> tls;
   if (options.tls.offered()) {
     auto loaded = TlsCredentials::load(options.tls);
@@ -106,20 +126,46 @@ Server::~Server() { stop(); }
 
 void Server::start() {
   state_->prepare_waits();
-  // Signals are for the thread that asked to be told of them; the connections' threads inherit this mask.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+  const SignalsBlocked blocked;
   const auto body = [](void* state) -> void* {
     static_cast<State*>(state)->accept_loop();
     return nullptr;
   };
+  state_->start_crew();
+  if (!state_->acceptor.start(body, state_.get())) {
+    throw std::system_error(EAGAIN, std::generic_category(), "cannot start accepting connections");
+  }
+  state_->clients.resume();
+}
+
+void Server::State::start_crew() {
   // The acceptor's time is small; one core is the session's own.
-  state_->crew.start(std::max(std::thread::hardware_concurrency(), 1U) - 1);
-  const bool started = state_->acceptor.start(body, state_.get());
-  (void)pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (!started) throw std::system_error(EAGAIN, std::generic_category(), "cannot start accepting connections");
+  if (crew.workers() == 1) crew.start(std::max(std::thread::hardware_concurrency(), 1U) - 1);
+}
+
+bool Server::pause(std::chrono::milliseconds patience) {
+  {
+    const std::scoped_lock lock(state_->accepting);
+    state_->standing = true;
+  }
+  if (state_->clients.pause(patience)) return true;
+  resume();
+  return false;
+}
+
+void Server::resume() {
+  state_->clients.resume();
+  const std::scoped_lock lock(state_->accepting);
+  state_->standing = false;
+}
+
+void Server::save(ImageWriter& image, std::vector<int>& sockets) const { state_->clients.save(image, sockets); }
+
+Result<void> Server::load(ImageReader& image, std::vector<Fd> sockets) {
+  const SignalsBlocked blocked;
+  state_->start_crew();
+  if (state_->clients.load(image, std::move(sockets))) return {};
+  return fail(EINVAL, "the clients cannot be taken over");
 }
 
 void Server::State::prepare_waits() {
@@ -149,6 +195,8 @@ void Server::State::accept_loop() {
 
 // False where there is no point in trying again at once.
 bool Server::State::accept_from(int listener) {
+  const std::scoped_lock lock(accepting);
+  if (standing) return false;
   Fd socket(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
   if (!socket.valid()) return errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM;
   try {

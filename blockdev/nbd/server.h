@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "allocator/image.h"
 #include "blockdev/device_table.h"
 #include "blockdev/nbd/access.h"
 #include "blockdev/nbd/listener.h"
@@ -42,7 +43,7 @@ class Server {
   // lies in a folder that is missing; a port in use; keys or certificates that are not right. Of `inherited` it takes
   // what is there instead of making it.
   [[nodiscard]] static Result<std::unique_ptr<Server>> listen(DeviceTable& devices, const ServerOptions& options,
-                                                              Listeners inherited = {});
+                                                              Listeners&& inherited = {});
   ~Server();
 
   // Accepts and serves from now on, in threads of its own. Throws std::system_error where there is none to be had.
@@ -51,6 +52,16 @@ class Server {
   // Stops accepting, removes the sockets, answers what clients have sent, closes every connection. Returns when all
   // of it is done, after kStopSeconds and what the device's operations under way take at the most.
   void stop();
+
+  // Makes every connection stand still between two requests, and accepts none, for another process to go on from there.
+  // False, and everything goes on, where that takes longer than twice `patience`: a client does not take its reply.
+  [[nodiscard]] bool pause(std::chrono::milliseconds patience);
+  void resume();
+  // While it pauses: what the other process needs, and the clients' sockets behind `sockets`. Clients in their
+  // handshake and encrypted ones are not among them.
+  void save(ImageWriter& image, std::vector<int>& sockets) const;
+  // The other process, before `start`: takes the clients over, which stand still until then.
+  [[nodiscard]] Result<void> load(ImageReader& image, std::vector<Fd> sockets);
 
   // Whose members may connect to unix sockets.
   [[nodiscard]] std::optional<gid_t> group() const;

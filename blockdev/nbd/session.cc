@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "blockdev/nbd/block_status.h"
 
@@ -27,7 +28,8 @@ Refusal refusal_of(const IoResult& result) {
 }  // namespace
 
 Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
-    : device_(*agreement.device),
+    : connection_(connection),
+      device_(*agreement.device),
       io_(device_, crew),
       contexts_(agreement.contexts),
       rules_{.size = device_.size(),
@@ -38,13 +40,42 @@ Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
       window_(connection),
       replies_(connection, agreement.extended) {}
 
-void Session::run() {
+void Session::run(const std::function<void()>& stand_still) {
+  stand_still_ = &stand_still;
+  if (left_ > 0 && go_on_streaming() == Next::close) return;
   while (execute_batch() == Next::receive) {
     replies_.flush();
     // Who cannot be answered is not listened to either: it may never hear that it has to go.
-    if (!replies_.good() || !window_.receive(needed_, !window_.bytes().empty())) break;
+    if (!replies_.good() || !receive(needed_, !window_.bytes().empty())) break;
   }
   replies_.flush();
+}
+
+bool Session::receive(std::size_t needed, bool within_request) {
+  while (!window_.receive(needed, within_request)) {
+    if (!connection_.pause_wanted()) return false;
+    (*stand_still_)();
+  }
+  return true;
+}
+
+void Session::save(ImageWriter& image) const {
+  image.put(streamed_);
+  image.put(left_);
+  image.put(failure_.error);
+  const auto waiting = window_.bytes();
+  image.put(static_cast<std::uint32_t>(waiting.size()));
+  image.put_all(waiting);
+}
+
+bool Session::load(ImageReader& image) {
+  streamed_ = image.get<Request>();
+  left_ = image.get<std::uint64_t>();
+  failure_.error = image.get<WireError>();
+  const auto waiting = image.view(image.get<std::uint32_t>());
+  if (!image.good() || waiting.size() > ReceiveWindow::kBytes || left_ > streamed_.payload) return false;
+  window_.append(waiting);
+  return true;
 }
 
 Session::Next Session::execute_batch() {
@@ -59,6 +90,11 @@ Session::Next Session::take_requests() {
     const std::size_t header = rules_.request_bytes();
     needed_ = header;
     if (bytes.size() < needed_) return Next::receive;
+    if (connection_.pause_wanted()) {
+      execute_writes();
+      replies_.flush();
+      (*stand_still_)();
+    }
     Request request;
     if (!decode(bytes.data(), rules_.extended, request) || request.command == Command::disconnect) return Next::close;
     if (request.payload > ReceiveWindow::kBytes - header) {
@@ -105,24 +141,29 @@ void Session::execute_writes() {
 
 // Executes a write page by page as it arrives. One that is refused, or fails, is received to its end all the same.
 Session::Next Session::stream_write(const Request& request) {
-  Refusal refusal = validate(request, rules_);
+  failure_ = validate(request, rules_);
   execute_writes();
   window_.consume(rules_.request_bytes());
   replies_.flush();
-  std::uint64_t offset = request.offset;
-  for (std::uint64_t left = request.payload; left > 0;) {
+  streamed_ = request;
+  left_ = request.payload;
+  return go_on_streaming();
+}
+
+Session::Next Session::go_on_streaming() {
+  while (left_ > 0) {
+    const std::uint64_t offset = streamed_.offset + streamed_.payload - left_;
     const auto bytes = window_.bytes();
-    const std::uint64_t n = piece_at(offset, left, std::min<std::uint64_t>(bytes.size(), left));
+    const std::uint64_t n = piece_at(offset, left_, std::min<std::uint64_t>(bytes.size(), left_));
     if (n == 0) {
-      if (!window_.receive(kPageSize, true)) return Next::close;
+      if (!receive(kPageSize, true)) return Next::close;
       continue;
     }
-    if (!refusal) refusal = refusal_of(io_.write(ByteOffset{offset}, bytes.first(n)));
+    if (!failure_) failure_ = refusal_of(io_.write(ByteOffset{offset}, bytes.first(n)));
     window_.consume(n);
-    offset += n;
-    left -= n;
+    left_ -= n;
   }
-  answer(request, refusal);
+  answer(streamed_, failure_);
   return Next::receive;
 }
 

@@ -9,8 +9,10 @@
 // Threads: one thread for each session.
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
+#include "allocator/image.h"
 #include "blockdev/device.h"
 #include "blockdev/nbd/connection.h"
 #include "blockdev/nbd/handshake.h"
@@ -27,8 +29,14 @@ class Session {
   // for each of the crew's workers. All three outlive the session.
   Session(Connection& connection, const Agreement& agreement, Crew& crew);
 
-  // Serves until the client leaves or breaks the protocol, or its socket is shut.
-  void run();
+  // Serves until the client leaves or breaks the protocol, or its socket is shut. Where the connection is told to
+  // pause, `stand_still` is called between two receives, with every request that was begun answered, or `save` able to
+  // tell what is left of it; the session goes on when it returns.
+  void run(const std::function<void()>& stand_still = {});
+
+  // What another session of the same connection needs to go on from here, and how it takes that: before `run`.
+  void save(ImageWriter& image) const;
+  [[nodiscard]] bool load(ImageReader& image);
 
  private:
   // What is to be done after a batch.
@@ -39,6 +47,8 @@ class Session {
   void execute_writes();
   void execute(const Request& request, std::span<const std::byte> payload);
   Next stream_write(const Request& request);
+  Next go_on_streaming();
+  [[nodiscard]] bool receive(std::size_t needed, bool within_request);
   void answer(const Request& request, const Refusal& refusal);
 
   void read_simple(const Request& request);
@@ -48,6 +58,7 @@ class Session {
   void read_one_chunk(const Request& request);
   void read_one_chunk_streamed(const Request& request);
 
+  Connection& connection_;
   Device& device_;
   SharedIo io_;
   const Contexts contexts_;
@@ -56,6 +67,12 @@ class Session {
   ReplyBuffer replies_;
   std::size_t needed_ = 0;  // bytes of the request at the window's front, as far as they are known
   bool broken_ = false;     // a simple reply that has begun cannot be finished
+  const std::function<void()>* stand_still_ = nullptr;
+  // The write that streams in, how much of its payload is still to come (0 where none does), and what it has failed
+  // with.
+  Request streamed_;
+  std::uint64_t left_ = 0;
+  Refusal failure_;
 };
 
 }  // namespace uzram::nbd

@@ -4,6 +4,7 @@
 // Threads: started and joined by one thread.
 
 #include <pthread.h>
+#include <signal.h>
 
 #include <cstddef>
 
@@ -22,6 +23,9 @@ class SmallThread {
     (void)pthread_attr_destroy(&attributes);
     return started_;
   }
+
+  // Sends it a signal; it was started, and is not joined.
+  void signal(int number) const { (void)pthread_kill(thread_, number); }
 
   // Waits for its end; nothing where it was not started, or is joined already.
   void join() {
