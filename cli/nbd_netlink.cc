@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 #include <utility>
 
@@ -137,6 +138,19 @@ Result<void> NbdNetlink::set_patience(unsigned number, const std::string& backen
     return fail(EMSGSIZE, "netlink: no room in a message");
   }
   return execute(socket_.get(), message->get(), number);
+}
+
+Result<void> NbdNetlink::set_request_timeout(unsigned number, const std::string& backend, std::chrono::seconds timeout,
+                                             std::chrono::milliseconds look) {
+  auto message = command(family_, NBD_CMD_RECONFIGURE, number, backend);
+  if (!message) return tl::unexpected(message.error());
+  if (nla_put_u64(message->get(), NBD_ATTR_TIMEOUT, static_cast<std::uint64_t>(timeout.count())) != 0) {
+    return fail(EMSGSIZE, "netlink: no room in a message");
+  }
+  if (auto done = execute(socket_.get(), message->get(), number); !done) return done;
+  // The kernel has set it to the timeout, or to 30 s.
+  std::ofstream("/sys/block/nbd" + std::to_string(number) + "/queue/io_timeout") << look.count() << '\n';
+  return {};
 }
 
 Result<void> NbdNetlink::reconnect(unsigned number, const std::string& backend, std::span<const int> sockets) {

@@ -47,6 +47,11 @@ class NbdNetlink {
   // How long I/O waits for a reconnect after the last connection has died.
   [[nodiscard]] Result<void> set_patience(unsigned number, const std::string& backend, std::chrono::seconds patience);
 
+  // As NbdConnection::request_timeout. With 0 a device of one connection sends no request again, whatever happens,
+  // until it is set to something else; every request then finds out when `look` has passed, at the most.
+  [[nodiscard]] Result<void> set_request_timeout(unsigned number, const std::string& backend,
+                                                 std::chrono::seconds timeout, std::chrono::milliseconds look);
+
   // Replaces dead connections by the sockets, as many as there are; the rest of either is left alone. EINVAL where
   // the device is not connected or `backend` is another than at connect.
   [[nodiscard]] Result<void> reconnect(unsigned number, const std::string& backend, std::span<const int> sockets);

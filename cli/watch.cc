@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "cli/mounts.h"
@@ -11,11 +12,15 @@
 namespace uzram {
 namespace {
 
+using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kRetry{50};        // while connections are dead
-constexpr milliseconds kGlance{1000};     // is it still attached?
-constexpr milliseconds kFenceTime{2000};  // for the kernel to notice that the daemon closed its connections
+constexpr milliseconds kRetry{50};  // while connections are dead
+constexpr std::chrono::seconds kResend{1};
+constexpr milliseconds kHurry{5000};            // every request has met its timeout once by then
+constexpr std::chrono::seconds kUnwatched{60};  // as NbdConnection::request_timeout
+constexpr milliseconds kGlance{1000};           // is it still attached?
+constexpr milliseconds kFenceTime{2000};        // for the kernel to notice that the daemon closed its connections
 
 class Watcher {
  public:
@@ -29,9 +34,18 @@ class Watcher {
         dead_(dead) {}
 
   Result<void> run(int stop_fd) {
+    // Until it is known that the connection lives.
+    hurry();
     while (attached()) {
-      if (wait(stop_fd, dead_ > 0 ? kRetry : kGlance)) return {};
-      if (dead_ == 0) continue;
+      if (wait(stop_fd, dead_ > 0 ? kRetry : kGlance)) {
+        resend_after(kUnwatched);
+        return {};
+      }
+      if (dead_ == 0) {
+        if (Clock::now() > hurry_until_) be_patient();
+        continue;
+      }
+      hurry();
       if (auto done = reconnect(); !done) {
         say_once(done.error());
       } else {
@@ -44,6 +58,28 @@ class Watcher {
   }
 
  private:
+  // What was in flight when the only connection died is sent again by its timeout, and by nothing else; but a short
+  // timeout would give up a daemon that is only slow. So there is none while the connection lives, and a short one from
+  // its death until all of it has been sent. With several connections the kernel sends it on another one, perhaps while
+  // a slow daemon is still at the first copy: the timeout stays long.
+  void be_patient() {
+    if (!hurrying_) return;
+    resend_after(std::chrono::seconds(0));
+    hurrying_ = false;
+  }
+  void hurry() {
+    if (!hurrying_) resend_after(kResend);
+    hurrying_ = true;
+    hurry_until_ = Clock::now() + kHurry;
+  }
+  void resend_after(std::chrono::seconds timeout) {
+    if (options_.connections != 1) return;
+    const auto look = std::max<milliseconds>(timeout, kResend);
+    if (auto done = netlink_.set_request_timeout(options_.number, target_.uuid, timeout, look); !done) {
+      say("what is in flight may wait: " + done.error().message);
+    }
+  }
+
   [[nodiscard]] bool attached() const {
     const auto use = nbd_use(options_.number);
     return use && use->backend == target_.uuid;
@@ -69,8 +105,8 @@ class Watcher {
   // Ends the connections that are left, too: what is in flight on them is either done or sent again.
   Result<void> fence() {
     if (auto done = hooks_.fence(); !done) return done;
-    const auto end = std::chrono::steady_clock::now() + kFenceTime;
-    while (dead_ < options_.connections && std::chrono::steady_clock::now() < end) wait(-1, kRetry);
+    const auto end = Clock::now() + kFenceTime;
+    while (dead_ < options_.connections && Clock::now() < end) wait(-1, kRetry);
     return {};
   }
 
@@ -100,6 +136,8 @@ class Watcher {
   NbdDeaths deaths_;
   unsigned dead_;  // connections that died since the last reconnect
   std::string uri_;
+  bool hurrying_ = false;
+  Clock::time_point hurry_until_;
   int said_ = 0;  // the reason that was said last, 0 for none
 };
 
