@@ -1,5 +1,7 @@
 // uzramd: serves compressed RAM over NBD. The call is read in config.cc, the work is daemon.cc's.
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -8,7 +10,13 @@
 #include "cli/daemon.h"
 
 int main(int argc, char** argv) try {
+  // CLI11 looks for files in a function that must not throw: for want of memory, the process ends there.
+  const std::terminate_handler before = std::set_terminate([] {
+    std::fputs("uzramd: out of memory\n", stderr);
+    ::_exit(1);
+  });
   const auto parsed = uzram::parse_config({argv + 1, argv + argc});
+  std::set_terminate(before);
   if (const auto* exit = std::get_if<uzram::Exit>(&parsed)) {
     std::FILE* out = exit->code == 0 ? stdout : stderr;
     std::fprintf(out, "%s\n", exit->text.c_str());
