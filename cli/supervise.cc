@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -127,6 +128,10 @@ class Supervisor {
     if (status_ || ::waitpid(child_, &status, WNOHANG) != child_) return;
     listen_to_daemon();  // its last words
     status_ = status;
+    // It may have grown; what came in addition was locked by the daemon alone.
+    for (const FdStore::Named& one : kept_) {
+      if (one.first == kStateName && swap_safe_) hold_in_memory(one.second.get());
+    }
   }
 
   void listen_to_daemon() {
@@ -152,16 +157,29 @@ class Supervisor {
     }
   }
 
-  // A mapping of our own, locked: the daemon's lock ends with it.
-  static void hold_in_memory(int state) {
+  // A mapping of our own, locked: the daemon's lock ends with it. Only what is there: a hole would be filled.
+  void hold_in_memory(int state) {
     struct stat info {};
     const bool known = ::fstat(state, &info) == 0;
     const auto size = static_cast<std::size_t>(info.st_size);
+    if (known && size == held_size_) return;
     void* const all = known ? ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, state, 0) : MAP_FAILED;
     // Not for the daemons to come: each has a mapping where it wants it.
-    if (all != MAP_FAILED && ::madvise(all, size, MADV_DONTFORK) == 0 && ::mlock(all, size) == 0) return;
-    log_warning(std::string("the state could be swapped out while the daemon is started again: it cannot be locked (") +
-                std::strerror(errno) + "; CAP_IPC_LOCK or LimitMEMLOCK=infinity)");
+    bool held = all != MAP_FAILED && ::madvise(all, size, MADV_DONTFORK) == 0;
+    off_t hole = 0;
+    for (off_t data = 0; held && (data = ::lseek(state, hole, SEEK_DATA)) >= 0;) {
+      hole = ::lseek(state, data, SEEK_HOLE);
+      held = ::mlock(static_cast<std::byte*>(all) + data, static_cast<std::size_t>(hole - data)) == 0;
+    }
+    if (!held) {
+      log_warning(
+          std::string("the state could be swapped out while the daemon is started again: it cannot be locked (") +
+          std::strerror(errno) + "; CAP_IPC_LOCK or LimitMEMLOCK=infinity)");
+    }
+    if (all == MAP_FAILED) return;
+    if (held_ != nullptr) ::munmap(held_, held_size_);
+    held_ = all;
+    held_size_ = size;
   }
 
   // The exit status, where the daemon is not to be started again.
@@ -193,6 +211,8 @@ class Supervisor {
   nbd::Fd signal_fd_;
   NotifySocket notify_;
   std::vector<FdStore::Named> kept_;
+  void* held_ = nullptr;
+  std::size_t held_size_ = 0;
   pid_t child_ = -1;
   std::optional<int> status_;  // of the child, once it has ended
   Clock::time_point started_;
@@ -208,8 +228,8 @@ int supervise(bool swap_safe, const std::function<int()>& daemon) {
   SwapSafe safe;
   if (swap_safe) {
     safe.before_threads();
+    // Not what is mapped later: a mapping of the state would be filled where it has holes.
     safe.before_arena();
-    safe.after_arena();
   }
   init_log();
   return Supervisor(swap_safe, daemon).run();
