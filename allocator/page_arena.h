@@ -141,7 +141,9 @@ class PageArena {
   std::uint64_t ahead_ = 0;          // frames
 
   std::mutex growth_;  // held by the thread that commits; taken before mutex_
-  enum Level : std::uint32_t { kEnough, kLow, kStopped };
+  static constexpr std::uint32_t kEnough = 0;
+  static constexpr std::uint32_t kLow = 1;
+  static constexpr std::uint32_t kStopped = 2;
   std::atomic<std::uint32_t> level_{kEnough};  // of the free frames; kept where `ahead` is not 0
 
   mutable SpinLock mutex_;

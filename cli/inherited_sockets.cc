@@ -24,7 +24,9 @@ Result<InheritedSockets> inherit_from_units(FdStore& store, const std::string& a
     const std::string& asked = control ? asked_control : asked_nbd;
     if (place) return fail(EINVAL, what + "is one too many");
     auto [listener, path] = nbd::UnixListener::borrow(std::move(fd));
-    if (!asked.empty() && asked != path) return fail(EINVAL, what + "listens on " + path + ", not on " + asked);
+    if (!asked.empty() && asked != path) {
+      return fail(EINVAL, std::string(what).append("listens on ").append(path).append(", not on ").append(asked));
+    }
     place.emplace(InheritedSocket{std::move(listener), std::move(path)});
   }
   return sockets;

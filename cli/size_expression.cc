@@ -54,7 +54,7 @@ class Reader {
     while (value) {
       const bool minus = next() == "-";
       if (!take("+") && !take("-")) break;
-      const Value right = product();
+      Value right = product();
       if (!right) return right;
       std::uint64_t result = 0;
       if (minus && *right > *value) return wrong("is less than nothing");
@@ -71,7 +71,7 @@ class Reader {
     while (result) {
       const bool over = next() == "/";
       if (!take("*") && !take("/")) break;
-      const Value right = value();
+      Value right = value();
       if (!right) return right;
       if (over && *right == 0) return wrong("divides by zero");
       std::uint64_t product = 0;
@@ -106,7 +106,7 @@ class Reader {
     if (++depth_ > kMaxDepth) return wrong("has too many parentheses");
     Value value = sum();
     while (value && take(",")) {
-      const Value other = sum();
+      Value other = sum();
       if (!other) return other;
       value = least ? std::min(*value, *other) : std::max(*value, *other);
     }

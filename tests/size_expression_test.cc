@@ -69,7 +69,7 @@ TEST(SizeExpression, RefusesWhatDoesNotFitIn64Bits) {
 }
 
 TEST(SizeExpression, RefusesEndlessNesting) {
-  const auto nested = [](int n) { return std::string(n, '(') + "ram" + std::string(n, ')'); };
+  const auto nested = [](std::size_t n) { return std::string(n, '(') + "ram" + std::string(n, ')'); };
   EXPECT_EQ(value(nested(32)), kRam);
   EXPECT_EQ(why(nested(100000)), "'" + nested(100000) + "' has too many parentheses");
 }

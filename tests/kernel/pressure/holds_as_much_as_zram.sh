@@ -4,7 +4,7 @@
 # same pages (the corpus's). The median of ours is to be at least PERCENT of zram's.
 #
 # What uzram gets is docs/swap.md's rule for the most: a reserve of all memory but vm.min_free_kbytes and 64 MiB, and a
-# device of as much as `uzramctl estimate` says that the reserve holds of such pages. zram takes what memory it finds,
+# device of 95 % of what `uzramctl estimate` says that the reserve holds of such pages: the swap is full before the store. zram takes what memory it finds,
 # and its device is so large that memory ends first.
 . "$(dirname "$0")/../lib.sh"
 
@@ -16,7 +16,7 @@ reserve=$((total - min_free / 1024 - 64))
 head -c 32M "$UZRAM_CORPUS" >"$work/sample"
 ratio=$("$UZRAM_BIN/uzramctl" estimate --algorithm "$algorithm" "$work/sample" | awk 'END { print $2 }')
 rm "$work/sample"
-size=$(awk -v reserve="$reserve" -v ratio="$ratio" 'BEGIN { print int(reserve * ratio) }')
+size=$(awk -v reserve="$reserve" -v ratio="$ratio" 'BEGIN { print int(reserve * ratio * 95 / 100) }')
 echo "$total MiB, $algorithm: pages of ratio $ratio, a reserve of $reserve MiB, a device of $size MiB"
 cc -O2 -o "$work/fill" "$(dirname "$0")/fill.c"
 echo "$min_free" >/proc/sys/vm/min_free_kbytes
