@@ -13,6 +13,7 @@ activate -l "$socket" -l "$control" --fdname=nbd:control "$UZRAM_BIN/uzramd" --s
 wait_until 10 test -S "$control"
 [ ! -s "$work/uri" ] || fail "it runs before there is a client"
 nbdinfo --size "nbd+unix:///zram0?socket=$socket" | grep -x 67108864
+wait_until 10 test -s "$work/uri"  # a client may be served before the line is out
 [ "$(cat "$work/uri")" = "nbd+unix:///zram0?socket=$socket" ] || fail "it says $(cat "$work/uri")"
 uzramctl list | grep zram0 || fail "the control endpoint does not answer"
 kill -TERM "$daemon_pid"
