@@ -70,11 +70,19 @@ refused 1 "/dev/nbd0 holds ext4, not xfs" attach zram0 /dev/nbd0 --mkfs xfs --mo
 echo "--- no permission"
 chmod 711 "$work"
 chmod 777 "$socket" "$control"
-unprivileged() { setpriv --reuid 65534 --regid 65534 --clear-groups "$UZRAM_BIN/uzramctl" --control "$control" "$@"; }
-if unprivileged attach other /dev/nbd1 2>"$work/err"; then fail "an unprivileged user may attach"; fi
-cat "$work/err"
-grep -q 'CAP_SYS_ADMIN' "$work/err" || fail "it does not say what permission is missing"
-nothing_left
+# without_rights PATTERN WORD...: what attach says when setpriv WORD... has taken rights away.
+without_rights() {
+  local pattern=$1
+  shift
+  if setpriv "$@" "$UZRAM_BIN/uzramctl" --control "$control" attach other /dev/nbd1 2>"$work/err"; then
+    fail "it attaches without the right to"
+  fi
+  cat "$work/err"
+  grep -q "$pattern" "$work/err" || fail "it does not say: $pattern"
+  nothing_left
+}
+without_rights 'only root, the daemon' --reuid 65534 --regid 65534 --clear-groups
+without_rights 'CAP_SYS_ADMIN' --bounding-set=-sys_admin --inh-caps=-sys_admin
 
 echo "--- a daemon that dies between the steps"
 mkdir "$work/bin"
