@@ -54,7 +54,7 @@ class Store {
 
   [[nodiscard]] std::size_t pages() const { return holds_.size(); }
   [[nodiscard]] const std::vector<std::uint32_t>& holds() const { return holds_; }
-  [[nodiscard]] double pool_pages() const { return static_cast<double>(device_->stats().mem_used_total / kPageSize); }
+  [[nodiscard]] double pool_pages() const { return static_cast<double>(device_->pool().stats().pages); }
   Device& device() { return *device_; }
 
  private:

@@ -214,7 +214,7 @@ TEST_F(RecoveryTest, AnotherGeometryOrADamagedHeaderIsRefused) {
     EXPECT_EQ(pwrite(fd_, &was, 1, static_cast<off_t>(kFrameSize + at)), 1);
     return what;
   };
-  for (const std::size_t at : {12, 16, 20}) {  // the frame's size, the chunk's, the header's
+  for (const std::size_t at : {12U, 16U, 20U}) {  // the frame's size, the chunk's, the header's
     EXPECT_NE(why(at).find("another geometry"), std::string::npos) << at;
   }
   EXPECT_NE(why(24).find("damaged"), std::string::npos) << "chunks";

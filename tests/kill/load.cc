@@ -81,16 +81,17 @@ void Load::issue(Connection& c) {
 }
 
 std::int64_t Load::send(nbd_handle* nbd, Request& request) {
+  constexpr nbd_completion_callback kNoCompletion = {};
   auto& bytes = request.bytes;
   switch (request.kind) {
     case Kind::write:
-      return nbd_aio_pwrite(nbd, bytes.data(), bytes.size(), request.offset, NBD_NULL_COMPLETION, 0);
+      return nbd_aio_pwrite(nbd, bytes.data(), bytes.size(), request.offset, kNoCompletion, 0);
     case Kind::trim:
-      return nbd_aio_trim(nbd, bytes.size(), request.offset, NBD_NULL_COMPLETION, 0);
+      return nbd_aio_trim(nbd, bytes.size(), request.offset, kNoCompletion, 0);
     case Kind::zero:
-      return nbd_aio_zero(nbd, bytes.size(), request.offset, NBD_NULL_COMPLETION, 0);
+      return nbd_aio_zero(nbd, bytes.size(), request.offset, kNoCompletion, 0);
     case Kind::read:
-      return nbd_aio_pread(nbd, bytes.data(), bytes.size(), request.offset, NBD_NULL_COMPLETION, 0);
+      return nbd_aio_pread(nbd, bytes.data(), bytes.size(), request.offset, kNoCompletion, 0);
   }
   return -1;
 }
