@@ -129,7 +129,7 @@ PYTHON
 rm "$work/stop"
 : >"$work/rounds"
 (echo "$BASHPID" >"$work/cgroup/small/cgroup.procs" && exec python3 "$work/fill.py" "$work/stop" "$work/rounds") & load=$!
-wait_until 60 rounds_since 20
+wait_until 120 rounds_since 20
 for ((i = 0; i < kills; ++i)); do kill_daemon "$load"; done
 touch "$work/stop"
 wait "$load" || fail "the load met an error"
