@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "bench/corpus.h"
+#include "bench/main.h"
 #include "bench/rounds.h"
 
 namespace uzram::bench {
@@ -170,11 +171,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace uzram::bench
 
-int main(int argc, char** argv) {
-  try {
-    return uzram::bench::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "nbd_replay: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return uzram::bench::run_main("nbd_replay", uzram::bench::run, argc, argv); }

@@ -16,6 +16,7 @@
 
 #include "allocator/ensure.h"
 #include "bench/corpus.h"
+#include "bench/main.h"
 #include "bench/plain.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
@@ -246,11 +247,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace uzram::bench
 
-int main(int argc, char** argv) {
-  try {
-    return uzram::bench::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "scale: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return uzram::bench::run_main("scale", uzram::bench::run, argc, argv); }

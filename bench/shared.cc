@@ -12,6 +12,7 @@
 
 #include "allocator/ensure.h"
 #include "bench/corpus.h"
+#include "bench/main.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
 #include "blockdev/size.h"
@@ -119,11 +120,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace uzram::bench
 
-int main(int argc, char** argv) {
-  try {
-    return uzram::bench::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "shared: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return uzram::bench::run_main("shared", uzram::bench::run, argc, argv); }

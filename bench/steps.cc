@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bench/corpus.h"
+#include "bench/main.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
 #include "blockdev/object_check.h"
@@ -111,11 +112,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace uzram::bench
 
-int main(int argc, char** argv) {
-  try {
-    return uzram::bench::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "steps: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return uzram::bench::run_main("steps", uzram::bench::run, argc, argv); }
