@@ -93,13 +93,7 @@ no_io_errors
 echo "--- swap in use, $kills kills"
 watch_there --swap
 wait_until 20 grep -q nbd0 /proc/swaps
-mkdir "$work/cgroup"
-mount -t cgroup2 cgroup2 "$work/cgroup"
-finally umount "$work/cgroup"
-echo +memory >"$work/cgroup/cgroup.subtree_control"
-mkdir "$work/cgroup/small"
-finally rmdir "$work/cgroup/small"
-echo 32M >"$work/cgroup/small/memory.max"
+make_small_cgroup 32M
 cat >"$work/fill.py" <<'PYTHON'
 import mmap, os, sys
 

@@ -39,3 +39,14 @@ mounted() {
   mount "$1" "$2"
   finally umount "$2"
 }
+
+# make_small_cgroup MEMORY: $work/cgroup/small, whose processes may use no more.
+make_small_cgroup() {
+  mkdir "$work/cgroup"
+  mount -t cgroup2 cgroup2 "$work/cgroup"
+  finally umount "$work/cgroup"
+  echo +memory >"$work/cgroup/cgroup.subtree_control"
+  mkdir "$work/cgroup/small"
+  finally rmdir "$work/cgroup/small"
+  echo "$1" >"$work/cgroup/small/memory.max"
+}

@@ -8,13 +8,7 @@ mkswap /dev/nbd0
 swapon /dev/nbd0
 finally swapoff /dev/nbd0
 
-mkdir "$work/cgroup"
-mount -t cgroup2 cgroup2 "$work/cgroup"
-finally umount "$work/cgroup"
-echo +memory >"$work/cgroup/cgroup.subtree_control"
-mkdir "$work/cgroup/small"
-finally rmdir "$work/cgroup/small"
-echo 48M >"$work/cgroup/small/memory.max"
+make_small_cgroup 48M
 
 cat >"$work/fill.py" <<'PYTHON'
 import hashlib, mmap, os
