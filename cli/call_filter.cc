@@ -1,17 +1,24 @@
 #include <asm/ioctls.h>
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
-#include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
+#include <bit>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <initializer_list>
-#include <memory>
 
+#include "allocator/ensure.h"
 #include "cli/sandbox.h"
 
 namespace uzram {
@@ -26,166 +33,217 @@ constexpr bool kSanitized =
 constexpr bool kSanitized = false;
 #endif
 
+#if defined(__x86_64__)
+constexpr std::uint32_t kMachine = AUDIT_ARCH_X86_64;
+#elif defined(__aarch64__)
+constexpr std::uint32_t kMachine = AUDIT_ARCH_AARCH64;
+#elif defined(__riscv) && __riscv_xlen == 64
+constexpr std::uint32_t kMachine = AUDIT_ARCH_RISCV64;
+#else
+constexpr std::uint32_t kMachine = 0;
+#endif
+
 // Whatever their arguments are.
-constexpr int kCalls[] = {
+constexpr std::uint32_t kCalls[] = {
     // memory: of the pool as it grows and shrinks, of the heap, of threads' stacks
-    SCMP_SYS(brk),
-    SCMP_SYS(madvise),
-    SCMP_SYS(mincore),
-    SCMP_SYS(mlock),
-    SCMP_SYS(mlock2),
-    SCMP_SYS(mlockall),
-    SCMP_SYS(mremap),
-    SCMP_SYS(msync),
-    SCMP_SYS(munlock),
-    SCMP_SYS(munlockall),
-    SCMP_SYS(munmap),
-    SCMP_SYS(fallocate),
-    SCMP_SYS(ftruncate),
-    SCMP_SYS(memfd_create),
+    SYS_brk,
+    SYS_madvise,
+    SYS_mincore,
+    SYS_mlock,
+    SYS_mlock2,
+    SYS_mlockall,
+    SYS_mremap,
+    SYS_msync,
+    SYS_munlock,
+    SYS_munlockall,
+    SYS_munmap,
+    SYS_fallocate,
+    SYS_ftruncate,
+    SYS_memfd_create,
     // sockets that are there, and those that they accept
-    SCMP_SYS(accept),
-    SCMP_SYS(accept4),
-    SCMP_SYS(getpeername),
-    SCMP_SYS(getsockname),
-    SCMP_SYS(getsockopt),
-    SCMP_SYS(recvfrom),
-    SCMP_SYS(recvmmsg),
-    SCMP_SYS(recvmsg),
-    SCMP_SYS(sendmmsg),
-    SCMP_SYS(sendmsg),
-    SCMP_SYS(sendto),
-    SCMP_SYS(setsockopt),
-    SCMP_SYS(shutdown),
+    SYS_accept,
+    SYS_accept4,
+    SYS_getpeername,
+    SYS_getsockname,
+    SYS_getsockopt,
+    SYS_recvfrom,
+    SYS_recvmmsg,
+    SYS_recvmsg,
+    SYS_sendmmsg,
+    SYS_sendmsg,
+    SYS_sendto,
+    SYS_setsockopt,
+    SYS_shutdown,
     // descriptors
-    SCMP_SYS(close),
-    SCMP_SYS(dup),
-    SCMP_SYS(dup3),
-    SCMP_SYS(eventfd2),
-    SCMP_SYS(fcntl),
-    SCMP_SYS(flock),
-    SCMP_SYS(fsync),
-    SCMP_SYS(fdatasync),
-    SCMP_SYS(lseek),
-    SCMP_SYS(poll),
-    SCMP_SYS(ppoll),
-    SCMP_SYS(pread64),
-    SCMP_SYS(preadv),
-    SCMP_SYS(pselect6),
-    SCMP_SYS(pwrite64),
-    SCMP_SYS(pwritev),
-    SCMP_SYS(read),
-    SCMP_SYS(readv),
-    SCMP_SYS(select),
-    SCMP_SYS(write),
-    SCMP_SYS(writev),
+    SYS_close,
+    SYS_dup,
+    SYS_dup3,
+    SYS_eventfd2,
+    SYS_fcntl,
+    SYS_flock,
+    SYS_fsync,
+    SYS_fdatasync,
+    SYS_lseek,
+    SYS_ppoll,
+    SYS_pread64,
+    SYS_preadv,
+    SYS_pselect6,
+    SYS_pwrite64,
+    SYS_pwritev,
+    SYS_read,
+    SYS_readv,
+    SYS_write,
+    SYS_writev,
     // files to look at, and its own to remove
-    SCMP_SYS(access),
-    SCMP_SYS(faccessat),
-    SCMP_SYS(fstat),
-    SCMP_SYS(fstatfs),
-    SCMP_SYS(getcwd),
-    SCMP_SYS(getdents64),
-    SCMP_SYS(lstat),
-    SCMP_SYS(newfstatat),
-    SCMP_SYS(readlink),
-    SCMP_SYS(readlinkat),
-    SCMP_SYS(rmdir),
-    SCMP_SYS(stat),
-    SCMP_SYS(statfs),
-    SCMP_SYS(statx),
-    SCMP_SYS(unlink),
-    SCMP_SYS(unlinkat),
+    SYS_faccessat,
+    SYS_fstat,
+    SYS_fstatfs,
+    SYS_getcwd,
+    SYS_getdents64,
+    SYS_newfstatat,
+    SYS_readlinkat,
+    SYS_statfs,
+    SYS_statx,
+    SYS_unlinkat,
     // threads, signals, time, and what the C library asks
-    SCMP_SYS(clock_getres),
-    SCMP_SYS(clock_gettime),
-    SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(exit),
-    SCMP_SYS(exit_group),
-    SCMP_SYS(futex),
-    SCMP_SYS(getcpu),
-    SCMP_SYS(getegid),
-    SCMP_SYS(geteuid),
-    SCMP_SYS(getgid),
-    SCMP_SYS(getpid),
-    SCMP_SYS(getppid),
-    SCMP_SYS(getrandom),
-    SCMP_SYS(getrusage),
-    SCMP_SYS(gettid),
-    SCMP_SYS(gettimeofday),
-    SCMP_SYS(getuid),
-    SCMP_SYS(membarrier),
-    SCMP_SYS(nanosleep),
-    SCMP_SYS(restart_syscall),
-    SCMP_SYS(rseq),
-    SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigpending),
-    SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(rt_sigtimedwait),
-    SCMP_SYS(sched_getaffinity),
-    SCMP_SYS(sched_yield),
-    SCMP_SYS(set_robust_list),
-    SCMP_SYS(sigaltstack),
-    SCMP_SYS(sysinfo),
-    SCMP_SYS(time),
-    SCMP_SYS(uname),
+    SYS_clock_getres,
+    SYS_clock_gettime,
+    SYS_clock_nanosleep,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_futex,
+    SYS_getcpu,
+    SYS_getegid,
+    SYS_geteuid,
+    SYS_getgid,
+    SYS_getpid,
+    SYS_getppid,
+    SYS_getrandom,
+    SYS_getrusage,
+    SYS_gettid,
+    SYS_gettimeofday,
+    SYS_getuid,
+    SYS_membarrier,
+    SYS_nanosleep,
+    SYS_restart_syscall,
+    SYS_rseq,
+    SYS_rt_sigaction,
+    SYS_rt_sigpending,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigreturn,
+    SYS_rt_sigtimedwait,
+    SYS_sched_getaffinity,
+    SYS_sched_yield,
+    SYS_set_robust_list,
+    SYS_sigaltstack,
+    SYS_sysinfo,
+    SYS_uname,
+#ifdef SYS_open
+    // older forms of those above, which newer machines do without
+    SYS_access,
+    SYS_lstat,
+    SYS_poll,
+    SYS_readlink,
+    SYS_rmdir,
+    SYS_select,
+    SYS_stat,
+    SYS_time,
+    SYS_unlink,
+#endif
 };
 
+// A part of an argument and what it has to be.
+struct Word {
+  std::uint32_t offset;  // in seccomp_data
+  std::uint32_t mask;
+  std::uint32_t value;
+};
+
+static_assert(std::endian::native == std::endian::little);
+constexpr std::uint32_t at(unsigned argument) {
+  return static_cast<std::uint32_t>(offsetof(seccomp_data, args) + argument * sizeof(std::uint64_t));
+}
+// Of the lower half, all that the kernel looks at in an int and all that flags are in.
+constexpr Word bits(unsigned argument, std::uint32_t mask, std::uint32_t value) { return {at(argument), mask, value}; }
+constexpr Word equals(unsigned argument, std::uint32_t value) { return bits(argument, ~0U, value); }
+constexpr Word upper_half(unsigned argument, std::uint32_t value) { return {at(argument) + 4, ~0U, value}; }
+
+// The program that the kernel runs at each call. It is made here and not by libseccomp, which leaves rules out where
+// memory is short and says that all is well; here nothing is allocated.
 class Filter {
  public:
-  Filter() : context_(seccomp_init(SCMP_ACT_ERRNO(EPERM))) {}
-
-  void allow(int call, std::initializer_list<scmp_arg_cmp> arguments = {}) { add(SCMP_ACT_ALLOW, call, arguments); }
-  void add(std::uint32_t action, int call, std::initializer_list<scmp_arg_cmp> arguments = {}) {
-    if (error_ == 0) {
-      error_ = seccomp_rule_add_array(context_.get(), action, call, static_cast<unsigned>(arguments.size()),
-                                      arguments.begin());
-    }
+  Filter() {
+    add(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch));
+    add(BPF_JMP | BPF_JEQ | BPF_K, kMachine, 1, 0);
+    add(BPF_RET | BPF_K, kRefused);
+    load_call();
   }
-  // A negative errno where a rule was not taken, or the kernel has no filters. All threads get it.
-  [[nodiscard]] int load() {
-    if (error_ == 0) error_ = seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_TSYNC, 1);
-    return error_ == 0 ? seccomp_load(context_.get()) : error_;
+  void allow(std::uint32_t call, std::initializer_list<Word> words = {}) { add_rule(call, words, SECCOMP_RET_ALLOW); }
+  void refuse(std::uint32_t call, std::uint32_t error) { add_rule(call, {}, SECCOMP_RET_ERRNO | error); }
+  // For all threads. 0, or an errno where the kernel has no filters.
+  [[nodiscard]] int install() {
+    add(BPF_RET | BPF_K, kRefused);
+    sock_fprog program{.len = size_, .filter = program_.data()};
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno;
+    const long result = ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+    if (result < 0) return errno;
+    return result == 0 ? 0 : EBUSY;  // a thread with a filter of its own
   }
-  [[nodiscard]] bool valid() const { return context_ != nullptr; }
 
  private:
-  struct Release {
-    void operator()(void* context) const { seccomp_release(context); }
-  };
-  std::unique_ptr<void, Release> context_;
-  int error_ = 0;
+  static constexpr std::uint32_t kRefused = SECCOMP_RET_ERRNO | EPERM;
+
+  void add(unsigned code, std::uint32_t value, unsigned if_true = 0, unsigned if_false = 0) {
+    ensure(size_ < program_.size() && if_true < 256 && if_false < 256, "a filter's program fits");
+    program_[size_++] = {static_cast<std::uint16_t>(code), static_cast<std::uint8_t>(if_true),
+                         static_cast<std::uint8_t>(if_false), value};
+  }
+  void load_call() { add(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)); }
+
+  // Where the call is another, or a word is not as it has to be, the next rule is tried.
+  void add_rule(std::uint32_t call, std::initializer_list<Word> words, std::uint32_t action) {
+    constexpr unsigned kOfWord = 3;
+    auto left = static_cast<unsigned>(words.size());
+    add(BPF_JMP | BPF_JEQ | BPF_K, call, 0, left == 0 ? 1 : kOfWord * left + 2);
+    for (const Word& word : words) {
+      --left;
+      add(BPF_LD | BPF_W | BPF_ABS, word.offset);
+      add(BPF_ALU | BPF_AND | BPF_K, word.mask);
+      add(BPF_JMP | BPF_JEQ | BPF_K, word.value, 0, kOfWord * left + 1);
+    }
+    add(BPF_RET | BPF_K, action);
+    if (words.size() > 0) load_call();
+  }
+
+  std::array<sock_filter, 512> program_{};
+  std::uint16_t size_ = 0;
 };
 
-scmp_arg_cmp equals(unsigned argument, scmp_datum_t value) { return {argument, SCMP_CMP_EQ, value, 0}; }
-scmp_arg_cmp bits(unsigned argument, scmp_datum_t mask, scmp_datum_t value) {
-  return {argument, SCMP_CMP_MASKED_EQ, mask, value};
-}
-
 void add_rules(Filter& filter, pid_t command) {
-  for (const int call : kCalls) filter.allow(call);
+  for (const std::uint32_t call : kCalls) filter.allow(call);
   // No memory becomes code.
-  filter.allow(SCMP_SYS(mmap), {bits(2, PROT_EXEC, 0)});
-  filter.allow(SCMP_SYS(mprotect), {bits(2, PROT_EXEC, 0)});
+  filter.allow(SYS_mmap, {bits(2, PROT_EXEC, 0)});
+  filter.allow(SYS_mprotect, {bits(2, PROT_EXEC, 0)});
   // Threads, but no processes. The flags of clone3 are out of a filter's reach: the C library then uses clone.
-  filter.allow(SCMP_SYS(clone), {bits(0, CLONE_THREAD, CLONE_THREAD)});
-  filter.add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
+  filter.allow(SYS_clone, {bits(0, CLONE_THREAD, CLONE_THREAD)});
+  filter.refuse(SYS_clone3, ENOSYS);
   // Files to read; datagrams to systemd.
-  filter.allow(SCMP_SYS(openat), {bits(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)});
-  filter.allow(SCMP_SYS(open), {bits(1, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)});
-  filter.allow(SCMP_SYS(socket), {equals(0, AF_UNIX)});
+  filter.allow(SYS_openat, {bits(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)});
+#ifdef SYS_open
+  filter.allow(SYS_open, {bits(1, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)});
+#endif
+  filter.allow(SYS_socket, {equals(0, AF_UNIX)});
   for (const auto request : {TCGETS, FIONREAD, FIONBIO})
-    filter.allow(SCMP_SYS(ioctl), {equals(1, static_cast<scmp_datum_t>(request))});
+    filter.allow(SYS_ioctl, {equals(1, static_cast<std::uint32_t>(request))});
   for (const auto what : {PR_SET_NAME, PR_GET_NAME, PR_SET_IO_FLUSHER, PR_GET_IO_FLUSHER, PR_SET_VMA}) {
-    filter.allow(SCMP_SYS(prctl), {equals(0, static_cast<scmp_datum_t>(what))});
+    filter.allow(SYS_prctl, {equals(0, static_cast<std::uint32_t>(what))});
   }
   // Limits to look at; signals to itself, as abort does, and to the command.
-  filter.allow(SCMP_SYS(prlimit64), {equals(2, 0)});
-  filter.allow(SCMP_SYS(tgkill), {equals(0, static_cast<scmp_datum_t>(::getpid()))});
+  filter.allow(SYS_prlimit64, {equals(2, 0), upper_half(2, 0)});
+  filter.allow(SYS_tgkill, {equals(0, static_cast<std::uint32_t>(::getpid()))});
   if (command > 0) {
-    filter.allow(SCMP_SYS(kill), {equals(0, static_cast<scmp_datum_t>(command))});
-    filter.allow(SCMP_SYS(wait4), {equals(0, static_cast<scmp_datum_t>(command))});
+    filter.allow(SYS_kill, {equals(0, static_cast<std::uint32_t>(command))});
+    filter.allow(SYS_wait4, {equals(0, static_cast<std::uint32_t>(command))});
   }
 }
 
@@ -193,10 +251,10 @@ void add_rules(Filter& filter, pid_t command) {
 
 std::optional<std::string> restrict_system_calls(pid_t command) {
   if (kSanitized) return std::nullopt;
+  if (kMachine == 0) return "no filter has been made for this processor";
   Filter filter;
-  if (!filter.valid()) return "no memory for a filter";
   add_rules(filter, command);
-  if (const int error = filter.load(); error != 0) return std::strerror(-error);
+  if (const int error = filter.install(); error != 0) return std::strerror(error);
   return std::nullopt;
 }
 

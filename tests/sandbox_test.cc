@@ -6,10 +6,13 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,6 +80,24 @@ TEST(CallFilter, LeavesOthersAlone) {
   EXPECT_TRUE(restricted([] { return refused(::kill(::getppid(), 0)); }));
   EXPECT_TRUE(restricted([] { return refused(::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr)); }));
   EXPECT_TRUE(restricted([] { return refused(::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)); }));
+}
+
+TEST(CallFilter, LooksAtLimitsAndSetsNone) {
+  EXPECT_TRUE(restricted([] {
+    rlimit limit{};
+    return ::prlimit(0, RLIMIT_NOFILE, nullptr, &limit) == 0 && limit.rlim_cur > 0 &&
+           refused(::prlimit(0, RLIMIT_NOFILE, &limit, nullptr));
+  }));
+  // A pointer whose lower half is that of no pointer.
+  EXPECT_TRUE(restricted([] { return refused(::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, 1UL << 32, nullptr)); }));
+}
+
+TEST(CallFilter, AsksDescriptorsOnlyWhatItMust) {
+  EXPECT_TRUE(restricted([] {
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    int waiting = -1;
+    return ::ioctl(fd, FIONREAD, &waiting) == 0 && refused(::ioctl(fd, TIOCSTI, "x"));
+  }));
 }
 
 TEST(CallFilter, MaySignalAndAwaitItsCommand) {
