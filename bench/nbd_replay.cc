@@ -35,7 +35,9 @@ class Replay {
 
   Replay(const std::string& uri, const Corpus& corpus, std::size_t request_bytes, std::size_t depth)
       : corpus_(corpus), request_bytes_(request_bytes), slots_(depth), nbd_(nbd_create(), nbd_close) {
-    if (!nbd_ || nbd_connect_uri(nbd_.get(), uri.c_str()) == -1) throw_nbd_error();
+    // Keys for nbds:// are in a file.
+    if (!nbd_ || nbd_set_uri_allow_local_file(nbd_.get(), true) == -1 || nbd_connect_uri(nbd_.get(), uri.c_str()) == -1)
+      throw_nbd_error();
     nbd_set_pread_initialize(nbd_.get(), false);
     if (nbd_get_size(nbd_.get()) < static_cast<std::int64_t>(corpus.pages() * kPageSize)) {
       throw std::runtime_error("the export is smaller than the file");

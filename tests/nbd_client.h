@@ -191,6 +191,8 @@ class TestClient {
     return tls_->handshake();
   }
 
+  [[nodiscard]] std::string cipher() const { return tls_ ? tls_->cipher() : ""; }
+
   // Whether the server ends TLS as it should before it closes.
   bool ended_well() {
     char byte = 0;

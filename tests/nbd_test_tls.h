@@ -39,6 +39,7 @@ class TestTls {
   }
   ssize_t send(std::string_view bytes) { return gnutls_record_send(session_, bytes.data(), bytes.size()); }
   ssize_t receive(char* to, std::size_t size) { return gnutls_record_recv(session_, to, size); }
+  [[nodiscard]] std::string cipher() const { return gnutls_cipher_get_name(gnutls_cipher_get(session_)); }
 
  private:
   gnutls_psk_client_credentials_t credentials_ = nullptr;

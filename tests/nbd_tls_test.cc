@@ -65,6 +65,15 @@ TEST_F(Tls, EveryByteIsRightInBothVersions) {
   }
 }
 
+TEST_F(Tls, ProcessorsCipherIsTakenWhateverTheClientLikesBest) {
+  TestServer server(kSize, options());
+  for (const auto& [liked, taken] : {std::pair{"", "AES-128-GCM"}, std::pair{":-AES-128-GCM", "CHACHA20-POLY1305"}}) {
+    const std::string priorities =
+        std::string("NORMAL:+PSK:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+CHACHA20-POLY1305:+AES-128-GCM") + liked;
+    EXPECT_EQ(encrypted(server, priorities.c_str()).cipher(), taken);
+  }
+}
+
 TEST_F(Tls, OlderVersionsAreRefused) {
   TestServer server(kSize, options());
   TestClient client = tcp(server);
