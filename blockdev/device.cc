@@ -18,11 +18,7 @@ void StreamDeleter::operator()(Stream* stream) const { delete stream; }
 
 namespace {
 
-constexpr std::uint64_t kMaxLimit = std::uint64_t{1} << 62;
-
 PageIndex page_of(std::uint64_t offset) { return PageIndex{offset / kPageSize}; }
-
-std::uint64_t to_pages(std::uint64_t bytes) { return bytes / kPageSize + (bytes % kPageSize != 0 ? 1 : 0); }
 
 // A random UUID: version 4, variant 1; nothing where the system has no random bytes.
 std::optional<std::array<std::byte, 16>> draw_uuid() {
@@ -59,7 +55,7 @@ Device::Device(PageArena& arena, const DeviceOptions& options, const DeviceIdent
       arena_(arena),
       pool_(arena, options.geometry),
       table_(arena, options.size / kPageSize, identity.number) {
-  pool_.set_page_limit(to_pages(std::min(options.mem_limit, kMaxLimit)));
+  pool_.set_page_limit(std::min(to_pages(options.mem_limit), kMaxLimitPages));
 }
 
 Result<std::unique_ptr<Device>> Device::create(PageArena& arena, const DeviceOptions& options,
@@ -219,9 +215,8 @@ std::uint64_t Device::compact() {
 void Device::set_mem_limit(std::uint64_t bytes) {
   const std::shared_lock lock(life_);
   if (record_ == FrameNumber::none) return;
-  bytes = std::min(bytes, kMaxLimit);  // beyond all memory, and it can be rounded up
-  pool_.set_page_limit(to_pages(bytes));
-  reinterpret_cast<DeviceRecord*>(arena_.bytes(record_))->mem_limit.store(bytes, std::memory_order_relaxed);
+  pool_.set_page_limit(std::min(to_pages(bytes), kMaxLimitPages));
+  record_mem_limit(arena_.bytes(record_), bytes);
 }
 
 }  // namespace uzram

@@ -13,10 +13,22 @@ namespace {
 
 std::uint64_t checksum(const DeviceRecord& record) { return XXH3_64bits(&record, offsetof(DeviceRecord, checksum)); }
 
+std::uint64_t with_check(std::uint64_t pages) { return (XXH3_64bits(&pages, sizeof pages) & ~kMaxLimitPages) | pages; }
+
+bool known_kinds(const DeviceRecord& r) {
+  return r.algorithm <= Algorithm::zstd && r.rule <= ChainRule::kernel && r.check <= 1;
+}
+
+bool in_range(const DeviceRecord& r) {
+  return r.number < kMaxDevices && r.size >= kPageSize && r.size <= kMaxDeviceBytes && r.size % kPageSize == 0 &&
+         r.chain >= 4 && r.chain <= kMaxChain && r.threshold_denominator != 0 &&
+         r.threshold_numerator <= r.threshold_denominator;
+}
+
 bool plausible(const DeviceRecord& r) {
-  return r.version == DeviceRecord::kVersion && r.checksum == checksum(r) && r.number < kMaxDevices &&
-         r.size >= kPageSize && r.size <= kMaxDeviceBytes && r.size % kPageSize == 0 && r.name.back() == 0 &&
-         r.chain >= 4 && r.chain <= kMaxChain && r.threshold_denominator != 0;
+  const std::uint64_t limit = r.limit.load(std::memory_order_relaxed);
+  return r.version == DeviceRecord::kVersion && r.checksum == checksum(r) && known_kinds(r) && in_range(r) &&
+         r.name.front() != 0 && r.name.back() == 0 && limit == with_check(limit & kMaxLimitPages);
 }
 
 }  // namespace
@@ -36,8 +48,13 @@ void write_record(std::byte* frame, const DeviceOptions& options, const DeviceId
   record->threshold_denominator = options.geometry.threshold_denominator;
   record->uuid = options.uuid;
   std::copy_n(options.name.data(), std::min(options.name.size(), record->name.size() - 1), record->name.data());
-  record->mem_limit.store(options.mem_limit, std::memory_order_relaxed);
   record->checksum = checksum(*record);
+  record_mem_limit(frame, options.mem_limit);
+}
+
+void record_mem_limit(std::byte* frame, std::uint64_t bytes) {
+  const std::uint64_t pages = std::min(to_pages(bytes), kMaxLimitPages);
+  reinterpret_cast<DeviceRecord*>(frame)->limit.store(with_check(pages), std::memory_order_relaxed);
 }
 
 std::optional<RecordedDevice> read_record(const std::byte* frame) {
@@ -47,7 +64,7 @@ std::optional<RecordedDevice> read_record(const std::byte* frame) {
   found.options = {.name = record.name.data(),
                    .size = record.size,
                    .codec = {record.algorithm, record.level},
-                   .mem_limit = record.mem_limit.load(std::memory_order_relaxed),
+                   .mem_limit = (record.limit.load(std::memory_order_relaxed) & kMaxLimitPages) * kPageSize,
                    .geometry = {.rule = record.rule,
                                 .chain = record.chain,
                                 .threshold_numerator = record.threshold_numerator,

@@ -13,7 +13,7 @@
 namespace uzram {
 
 struct DeviceRecord {
-  static constexpr std::uint32_t kVersion = 1;
+  static constexpr std::uint32_t kVersion = 2;
 
   std::uint32_t version = kVersion;
   std::uint32_t number = 0;
@@ -29,12 +29,19 @@ struct DeviceRecord {
   std::array<std::byte, 16> uuid{};
   std::array<char, 256> name{};  // ends with a zero
   std::uint64_t checksum = 0;    // xxh3 of all above
-  std::atomic<std::uint64_t> mem_limit{0};
+  // It changes as the device lives, by one store: pages in the lower 40 bits, and above them a check of their own.
+  std::atomic<std::uint64_t> limit{0};
 };
 static_assert(sizeof(DeviceRecord) <= kFrameSize);
 
+// More than there is memory anywhere.
+inline constexpr std::uint64_t kMaxLimitPages = (std::uint64_t{1} << 40) - 1;
+
 // Fills the frame; the caller publishes it.
 void write_record(std::byte* frame, const DeviceOptions& options, const DeviceIdentity& identity);
+
+// Changes the limit in a frame that has been filled: bytes, rounded up to pages, kMaxLimitPages at most.
+void record_mem_limit(std::byte* frame, std::uint64_t bytes);
 
 // What the frame says, or nothing where it is damaged or of another version.
 struct RecordedDevice {

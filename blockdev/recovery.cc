@@ -41,9 +41,14 @@ class Recovery {
   explicit Recovery(PageArena& arena)
       : arena_(arena), used_(raw(arena.end())), live_(std::uint64_t{raw(arena.end())} * kUnitsPerFrame) {}
 
+  // Everything that can be refused; changes nothing that is shared.
+  Result<void> look() {
+    if (auto found = find_frames(); !found) return found;
+    return sort_leaves();
+  }
+
   Result<RecoveredDevices> run() {
-    if (auto found = find_frames(); !found) return tl::unexpected(found.error());
-    if (auto sorted = sort_leaves(); !sorted) return tl::unexpected(sorted.error());
+    if (auto looked = look(); !looked) return tl::unexpected(looked.error());
     for (const Leaf& leaf : leaves_) take_slots(leaf);
     take_zspages();
     if (!arena_.rebuild([this](FrameNumber f) { return used_.test(raw(f)); })) return no_memory();
@@ -232,6 +237,8 @@ class Recovery {
   std::vector<std::pair<FrameNumber, ZsPool*>> heads_;
   RecoveryReport report_;
 };
+
+Result<void> check_recoverable(PageArena& arena) { return Recovery(arena).look(); }
 
 Result<RecoveredDevices> recover(PageArena& arena) { return Recovery(arena).run(); }
 

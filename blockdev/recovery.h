@@ -33,4 +33,7 @@ struct RecoveredDevices {
 // `arena` holds a state. EINVAL with one line that says why where it is refused, ENOSPC where memory is missing.
 [[nodiscard]] Result<RecoveredDevices> recover(PageArena& arena);
 
+// Whether recover would refuse the state, and why; changes nothing, as another process still uses it.
+[[nodiscard]] Result<void> check_recoverable(PageArena& arena);
+
 }  // namespace uzram

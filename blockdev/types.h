@@ -17,6 +17,9 @@ inline constexpr std::size_t kPageSize = kFrameSize;
 // The largest device: 2^32 pages, 16 TiB.
 inline constexpr std::uint64_t kMaxDeviceBytes = std::uint64_t{1} << 44;
 
+// Rounded up.
+constexpr std::uint64_t to_pages(std::uint64_t bytes) { return bytes / kPageSize + (bytes % kPageSize != 0 ? 1 : 0); }
+
 // A page's number on its device.
 enum class PageIndex : std::uint64_t {};
 

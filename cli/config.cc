@@ -46,7 +46,9 @@ class FileReader : public CLI::ConfigTOML {
 
   [[nodiscard]] std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
     std::vector<CLI::ConfigItem> global;
-    for (CLI::ConfigItem& item : CLI::ConfigTOML::from_config(input)) {
+    std::vector<CLI::ConfigItem> all = CLI::ConfigTOML::from_config(input);
+    if (input.bad()) throw CLI::FileError("");  // it has ended early
+    for (CLI::ConfigItem& item : all) {
       if (item.name == "--") continue;
       if (item.parents.empty()) {
         check(app_, item, item.name);
@@ -255,9 +257,10 @@ std::variant<Config, Exit> finish(Call& call) {
 }
 
 // CLI11 says only that a file was not readable.
-std::optional<Exit> unreadable(const std::string& path) {
-  if (path.empty() || std::ifstream(path).good()) return std::nullopt;
-  return Exit{1, "uzramd: " + path + ": " + std::strerror(errno)};
+std::string why_unreadable(const std::string& path) {
+  errno = 0;
+  (void)std::ifstream(path).peek();
+  return path + ": " + (errno != 0 ? std::strerror(errno) : "cannot be read");
 }
 
 }  // namespace
@@ -294,7 +297,7 @@ std::variant<Config, Exit> parse_config(const std::vector<std::string>& argument
   } catch (const CLI::ParseError& e) {
     const auto* file = app.get_config_ptr();
     const std::string path = file->count() > 0 ? file->results().front() : "";
-    if (auto missing = unreadable(path)) return *missing;
+    if (dynamic_cast<const CLI::FileError*>(&e) != nullptr) return Exit{1, "uzramd: " + why_unreadable(path)};
     const bool in_file = dynamic_cast<const CLI::ConfigError*>(&e) != nullptr;
     return usage(in_file ? path + ": " + e.what() : e.what());
   }

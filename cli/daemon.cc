@@ -15,6 +15,7 @@
 
 #include "allocator/image.h"
 #include "allocator/page_arena.h"
+#include "blockdev/recovery.h"
 #include "cli/control.h"
 #include "cli/device_start.h"
 #include "cli/fd_store.h"
@@ -253,9 +254,7 @@ class Daemon {
     }
     if (auto done = shut_the_doors(); !done) return done;
     const bool ready = predecessor_->same_image();
-    if (ready) {
-      if (auto done = load(*from); !done) return done;
-    }
+    if (auto done = ready ? load(*from) : check_recoverable(*arena_); !done) return done;
     if (auto done = predecessor_->up(); !done) return done;
     if (!ready) {
       if (auto done = recover_devices(*arena_, *devices_); !done) return done;

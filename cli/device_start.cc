@@ -16,7 +16,7 @@ namespace {
 void warn_of_differences(const Device& device, const DeviceOptions& asked) {
   const DeviceOptions& kept = device.options();
   if (kept.codec == asked.codec && kept.geometry == asked.geometry && kept.check == asked.check &&
-      kept.mem_limit == asked.mem_limit) {
+      to_pages(kept.mem_limit) == to_pages(asked.mem_limit)) {
     return;
   }
   log_warning(asked.name + ": keeps the options that it was made with: " + describe(kept));

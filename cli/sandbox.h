@@ -26,7 +26,7 @@ namespace uzram {
 
 // No system calls from here on but those that serving needs; above all no new programs, no processes, no connections,
 // and no files to write to. `command` is the one process that may be waited for and signalled, 0 for none. Says why
-// where the kernel cannot do it; under sanitizers, which call what they like, it does nothing.
+// where the kernel cannot do it. In builds with sanitizers or for gcov it does nothing.
 [[nodiscard]] std::optional<std::string> restrict_system_calls(pid_t command);
 
 }  // namespace uzram

@@ -269,6 +269,8 @@ TEST_F(ConfigTest, WrongFileIsNamedWithWhatIsWrong) {
 TEST_F(ConfigTest, FileThatIsNotThereIsAFailure) {
   EXPECT_EQ(refused({"--config", "/nonexistent/uzramd.conf"}),
             "1: uzramd: /nonexistent/uzramd.conf: No such file or directory");
+  EXPECT_EQ(refused({"--config", "/proc"}), "1: uzramd: /proc: Is a directory");
+  EXPECT_EQ(refused({"--config", "/proc/self/mem"}), "1: uzramd: /proc/self/mem: Input/output error");
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ chmod 666 "$control"
 expect "nobody's status, whatever the mode" "$(control_status as $nobody $nobody)" 403
 grep -q '"error"' "$work/answer" || fail "the refusal is not explained: $(cat "$work/answer")"
 expect "the capabilities" "$(printf '%x' $((0x$(status_of CapEff) & ~0x1004000)))" 0
-if grep -qE '__asan_init|__tsan_init' "$UZRAM_BIN/uzramd"; then filter=0; else filter=2; fi
+if grep -qE '__asan_init|__tsan_init|__gcov_init' "$UZRAM_BIN/uzramd"; then filter=0; else filter=2; fi
 expect "the filter of every thread" "$(status_of Seccomp)" "$filter"
 stop_daemon
 
