@@ -19,7 +19,7 @@
 #include "cli/nbd_netlink.h"
 #include "cli/nbd_sockets.h"
 #include "cli/run_tool.h"
-#include "cli/swap_safe.h"
+#include "cli/vm_setting.h"
 #include "cli/watch.h"
 
 namespace uzram {
@@ -136,17 +136,15 @@ Result<void> make_contents(const std::string& path, const std::string& type, con
   return type.starts_with("ext") ? must_run({tool, "-q", path}) : must_run({tool, path});
 }
 
-void raise_min_free(Undo& undo, const Say& say) {
-  const std::uint64_t before = min_free_kilobytes();
-  const std::uint64_t wanted = wanted_min_free_kilobytes();
-  if (before >= wanted) return;
-  const std::string step = "vm.min_free_kbytes from " + std::to_string(before) + " to " + std::to_string(wanted);
-  if (!set_min_free_kilobytes(wanted)) {
-    return say("warning: could not raise " + step + ": the kernel may wait for the daemon with no memory left");
-  }
+void raise(const VmSetting& setting, Undo& undo, const Say& say) {
+  if (!setting.low()) return;
+  const std::uint64_t before = setting.now();
+  const std::string step =
+      "vm." + setting.name + " from " + std::to_string(before) + " to " + std::to_string(setting.wanted);
+  if (!setting.set(setting.wanted)) return say("warning: could not raise " + step + ": " + setting.otherwise);
   say("raised " + step);
-  undo.add([before]() -> Result<void> {
-    return set_min_free_kilobytes(before) ? Result<void>{} : fail(EIO, "vm.min_free_kbytes stays as it is");
+  undo.add([setting, before]() -> Result<void> {
+    return setting.set(before) ? Result<void>{} : fail(EIO, "vm." + setting.name + " stays as it is");
   });
 }
 
@@ -217,7 +215,8 @@ struct Attaching {
 
   Result<void> prepare() {
     if (options.swap) {
-      raise_min_free(undo, say);
+      raise(min_free_setting(memory_kilobytes()), undo, say);
+      raise(page_lists_setting(memory_kilobytes()), undo, say);
       if (auto done = make_contents(path(), "swap", "mkswap"); !done) return done;
     } else if (!options.mkfs.empty()) {
       if (auto done = make_contents(path(), options.mkfs, "mkfs." + options.mkfs); !done) return done;

@@ -1,5 +1,6 @@
 #include "cli/swap_safe.h"
 
+#include <link.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
@@ -7,15 +8,18 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstring>
 #include <fstream>
+#include <string_view>
+
+#include "cli/vm_setting.h"
 
 namespace uzram {
 namespace {
 
-constexpr char kMinFree[] = "/proc/sys/vm/min_free_kbytes";
 constexpr char kOomScore[] = "/proc/self/oom_score_adj";
 constexpr int kNeverKilled = -1000;
 
@@ -51,6 +55,28 @@ bool become_realtime() {
   return sched_setscheduler(0, SCHED_RR, &lowest) == 0 && is_realtime();
 }
 
+// Code of libraries that ours bring along, or that serve TLS: no request of this machine's kernel comes there. Twice as
+// much as all code that it does need, and of uzramctl's, thirty megabytes are Unicode's tables.
+constexpr std::array<std::string_view, 17> kUnneeded = {
+    "libcrypto.",    "libssl.",          "libgnutls.",  "libnettle.",  "libhogweed.", "libgmp.",
+    "libunistring.", "libidn2.",         "libp11-kit.", "libtasn1.",   "libffi.",     "libgcrypt.",
+    "libbrotlienc.", "libbrotlicommon.", "liblzma.",    "libicudata.", "libicuuc."};
+
+int unlock_unneeded(dl_phdr_info* library, std::size_t, void*) {
+  std::string_view name = library->dlpi_name;
+  name.remove_prefix(name.rfind('/') + 1);
+  if (std::none_of(kUnneeded.begin(), kUnneeded.end(), [&](auto one) { return name.starts_with(one); })) return 0;
+  for (int i = 0; i < library->dlpi_phnum; ++i) {
+    const auto& part = library->dlpi_phdr[i];
+    // What is written has no file to come back from. The first part has the names, which the loader goes through when
+    // any library's function is called for the first time.
+    if (part.p_type != PT_LOAD || (part.p_flags & PF_W) != 0 || part.p_offset == 0) continue;
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): an address is all there is
+    munlock(reinterpret_cast<const void*>(library->dlpi_addr + part.p_vaddr), part.p_memsz);
+  }
+  return 0;
+}
+
 std::string lock_refused(const char* what) {
   const std::string why = std::strerror(errno);
   return std::string(what) + " (" + why + "; CAP_IPC_LOCK or LimitMEMLOCK=infinity)";
@@ -72,19 +98,21 @@ void SwapSafe::before_threads() {
 
 void SwapSafe::before_arena() {
   if (mlockall(MCL_CURRENT) != 0) refused_.push_back(lock_refused("locked memory"));
+  dl_iterate_phdr(unlock_unneeded, nullptr);
 }
 
 void SwapSafe::after_arena() {
   // On fault: a sparse range must not be filled now, and what is present of it is locked all the same.
   if (mlockall(MCL_CURRENT | MCL_ONFAULT) != 0 || mlockall(MCL_FUTURE) != 0)
     refused_.push_back(lock_refused("locked memory for the arena's tables and new threads"));
+  dl_iterate_phdr(unlock_unneeded, nullptr);
 }
 
 std::optional<std::string> SwapSafe::warning() const {
   std::vector<std::string> missing = refused_;
-  if (const auto now = min_free_kilobytes(), wanted = wanted_min_free_kilobytes(); now < wanted) {
-    missing.push_back("vm.min_free_kbytes at " + std::to_string(wanted) + " or more (it is " + std::to_string(now) +
-                      "; sysctl)");
+  if (const VmSetting min_free = min_free_setting(memory_kilobytes()); min_free.low()) {
+    missing.push_back("vm.min_free_kbytes at " + std::to_string(min_free.wanted) + " or more (it is " +
+                      std::to_string(min_free.now()) + "; sysctl)");
   }
   if (missing.empty()) return std::nullopt;
   std::string text = "not safe for this machine's own swap, missing: ";
@@ -99,27 +127,6 @@ bool group_may_be_swapped() {
     if (line.starts_with("0::")) std::ifstream("/sys/fs/cgroup" + line.substr(3) + "/memory.swap.max") >> limit;
   }
   return limit != "0";
-}
-
-std::uint64_t min_free_kilobytes() {
-  std::uint64_t now = 0;
-  std::ifstream(kMinFree) >> now;
-  return now;
-}
-
-std::uint64_t wanted_min_free_kilobytes() {
-  std::string label;
-  std::uint64_t total = 0;
-  std::ifstream("/proc/meminfo") >> label >> total;
-  return wanted_min_free_kilobytes(total);
-}
-
-std::uint64_t wanted_min_free_kilobytes(std::uint64_t memory_kilobytes) {
-  return std::min<std::uint64_t>(32768, memory_kilobytes / 10);
-}
-
-bool set_min_free_kilobytes(std::uint64_t value) {
-  return static_cast<bool>(std::ofstream(kMinFree) << value << std::flush) && min_free_kilobytes() >= value;
 }
 
 }  // namespace uzram

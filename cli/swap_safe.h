@@ -15,7 +15,6 @@
 // Threads: before_threads is called before there is a second one; then one thread at a time.
 
 #include <cstddef>
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,7 +27,8 @@ class SwapSafe {
   // one malloc arena that gives nothing back, stacks of kStackBytes for every thread that asks for no other size.
   void before_threads();
 
-  // Locks all that is mapped now, and has it in memory when it returns.
+  // Locks all that is mapped now, and has it in memory when it returns; but for the code of libraries that no request
+  // of this machine's own swap comes to.
   void before_arena();
 
   // Locks what is present of the mappings that came since, and everything that is mapped later, which is populated as
@@ -54,13 +54,5 @@ class SwapSafe {
 
 // Whether the calling thread is a realtime thread, which the kernel gives memory that others have to wait for.
 [[nodiscard]] bool is_realtime();
-
-// vm.min_free_kbytes as it is, and what swapping to a daemon was measured to need: 32 MiB, on a small machine a tenth
-// of its memory.
-[[nodiscard]] std::uint64_t min_free_kilobytes();
-[[nodiscard]] std::uint64_t wanted_min_free_kilobytes();
-[[nodiscard]] std::uint64_t wanted_min_free_kilobytes(std::uint64_t memory_kilobytes);
-// False where the kernel refuses.
-[[nodiscard]] bool set_min_free_kilobytes(std::uint64_t value);
 
 }  // namespace uzram

@@ -1,5 +1,6 @@
 #include "cli/swap_safe.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <sched.h>
@@ -14,6 +15,8 @@
 #include <sstream>
 #include <thread>
 #include <vector>
+
+#include "cli/vm_setting.h"
 
 namespace uzram {
 namespace {
@@ -51,6 +54,19 @@ long status_kib(const std::string& name) {
     if (line.starts_with(name + ":")) return std::stol(line.substr(name.size() + 1));
   }
   return -1;
+}
+
+// How much of this library's, or program's, code is locked; -1 where it is not there.
+long locked_code_kib(const std::string& name) {
+  std::ifstream maps("/proc/self/smaps");
+  bool its_code = false;
+  long sum = -1;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(" r-xp ") != std::string::npos) its_code = line.find('/' + name) != std::string::npos;
+    if (line.find(" r--p ") != std::string::npos || line.find(" rw-p ") != std::string::npos) its_code = false;
+    if (its_code && line.starts_with("Locked:")) sum = std::max(sum, 0L) + std::stol(line.substr(7));
+  }
+  return sum;
 }
 
 bool resident(void* at, std::size_t bytes) {
@@ -130,10 +146,40 @@ TEST(SwapSafe, AThreadIsNoFlusherAndNotRealTimeUnlessItIsAskedFor) {
   EXPECT_FALSE(is_realtime());
 }
 
-TEST(SwapSafe, WantsATenthOfASmallMachineAndNoMoreThan32MiB) {
-  EXPECT_EQ(wanted_min_free_kilobytes(1 << 20), 32768U);
-  EXPECT_EQ(wanted_min_free_kilobytes(100 << 10), 10240U);
-  EXPECT_GT(wanted_min_free_kilobytes(), 0U);
+TEST(SwapSafe, LocksNoCodeThatServesTlsButAllOfItsOwn) {
+  const std::string said = in_child([] {
+    if (dlopen("libgnutls.so.30", RTLD_NOW) == nullptr) return std::string("there is no libgnutls.so.30");
+    SwapSafe safe;
+    safe.before_threads();
+    safe.before_arena();
+    safe.after_arena();
+    std::ostringstream out;
+    for (const char* library : {"libgnutls.", "libunistring.", "libc.", "libstdc++.", "swap_safe_test"}) {
+      const long locked = locked_code_kib(library);
+      out << library << (locked < 0 ? " absent, " : locked > 0 ? " locked, " : " not, ");
+    }
+    return out.str();
+  });
+  EXPECT_EQ(said, "libgnutls. not, libunistring. not, libc. locked, libstdc++. locked, swap_safe_test locked, ");
+}
+
+TEST(VmSetting, OfFreeMemoryIsATenthOfASmallMachineAndNoMoreThan32MiB) {
+  EXPECT_EQ(min_free_setting(1 << 20).wanted, 32768U);
+  EXPECT_EQ(min_free_setting(100 << 10).wanted, 10240U);
+  EXPECT_GT(min_free_setting(memory_kilobytes()).wanted, 0U);
+}
+
+TEST(VmSetting, OfPageListsIsForSmallMachines) {
+  EXPECT_EQ(page_lists_setting(600 << 10).wanted, 150U);
+  EXPECT_EQ(page_lists_setting(16 << 10).wanted, 8U);
+  EXPECT_EQ(page_lists_setting(2 << 20).wanted, 0U);
+}
+
+TEST(VmSetting, ReadsWhatTheKernelHasAndSaysWhenItCannotBeSet) {
+  EXPECT_GT(min_free_setting(0).now(), 0U);
+  const VmSetting none{"no_such_setting", 1, ""};
+  EXPECT_EQ(none.now(), 0U);
+  EXPECT_FALSE(none.set(1));
 }
 
 }  // namespace
