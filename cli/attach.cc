@@ -207,7 +207,10 @@ struct Attaching {
     connection.flags = sockets->flags;
     connection.backend = target.uuid;
     if (auto done = netlink.connect(connection, sockets->fds()); !done) return done;
-    undo.add([this] { return netlink.disconnect(options.number); });
+    undo.add([this]() -> Result<void> {
+      if (auto done = netlink.disconnect(options.number); !done) return done;
+      return NbdNetlink::wait_until_free(options.number);
+    });
     set_queue(options.number);
     if (access(path().c_str(), F_OK) != 0) return fail_errno(path());
     return signals.none_waiting();
@@ -249,15 +252,20 @@ Result<void> attach(const AttachTarget& target, const AttachOptions& options, co
   return {};
 }
 
-Result<void> detach(unsigned number) {
+Result<void> detach(unsigned number, bool now) {
   const HeldSignals signals;
   auto netlink = NbdNetlink::open();
   if (!netlink) return tl::unexpected(netlink.error());
   const auto use = nbd_use(number);
   if (!use) return fail(ENODEV, "/dev/nbd" + std::to_string(number) + " is not attached");
+  if (now) {
+    if (auto done = netlink->disconnect(number); !done) return done;
+  }
   if (auto done = stop_using(*use); !done) return done;
+  if (now) return NbdNetlink::wait_until_free(number);
   if (auto done = write_back(use->path()); !done) return done;
-  return netlink->disconnect(number);
+  if (auto done = netlink->disconnect(number); !done) return done;
+  return NbdNetlink::wait_until_free(number);
 }
 
 }  // namespace uzram

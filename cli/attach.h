@@ -42,7 +42,9 @@ using Say = std::function<void(const std::string&)>;
 // Errors are one line that names the step and why it failed.
 [[nodiscard]] Result<void> attach(const AttachTarget& target, const AttachOptions& options, const Say& say);
 
-// swapoff or umount, then disconnect; returns when the device is free. Stops at the first step that fails.
-[[nodiscard]] Result<void> detach(unsigned number);
+// swapoff or umount, then disconnect; returns when the device is free. Stops at the first step that fails. `now`: for a
+// daemon that will not come back. It is disconnected first, so that nothing waits for it; what the kernel has not
+// written back is lost, as is what it has swapped out.
+[[nodiscard]] Result<void> detach(unsigned number, bool now);
 
 }  // namespace uzram

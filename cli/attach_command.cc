@@ -82,14 +82,14 @@ Result<void> attach_command(const ControlClient& daemon, const std::string& devi
   return watch(*target, options, std::move(*deaths), resumed, stop.get(), hooks);
 }
 
-Result<void> detach_command(const Result<ControlClient>& daemon, const std::string& device) {
-  if (const auto number = nbd_number(device)) return detach(*number);
+Result<void> detach_command(const Result<ControlClient>& daemon, const std::string& device, bool now) {
+  if (const auto number = nbd_number(device)) return detach(*number, now);
   if (!daemon) return tl::unexpected(daemon.error());
   const auto target = find_target(*daemon, device);
   if (!target) return tl::unexpected(target.error());
   const auto use = use_of(target->uuid);
   if (!use) return fail(ENODEV, device + " is not attached");
-  return detach(use->number);
+  return detach(use->number, now);
 }
 
 void add_uses(std::vector<DeviceInfo>& infos) {

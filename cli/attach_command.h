@@ -20,8 +20,8 @@ namespace uzram {
 [[nodiscard]] Result<void> attach_command(const ControlClient& daemon, const std::string& device,
                                           const AttachOptions& options, bool watch);
 
-// Detaches /dev/nbdN, or the device of that name, for which the daemon is asked.
-[[nodiscard]] Result<void> detach_command(const Result<ControlClient>& daemon, const std::string& device);
+// Detaches /dev/nbdN, or the device of that name, for which the daemon is asked. `now` as in attach.h.
+[[nodiscard]] Result<void> detach_command(const Result<ControlClient>& daemon, const std::string& device, bool now);
 
 // Fills in where this machine uses each device.
 void add_uses(std::vector<DeviceInfo>& infos);

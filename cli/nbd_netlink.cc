@@ -165,7 +165,10 @@ Result<void> NbdNetlink::reconnect(unsigned number, const std::string& backend, 
 Result<void> NbdNetlink::disconnect(unsigned number) {
   auto message = command(family_, NBD_CMD_DISCONNECT, number, {});
   if (!message) return tl::unexpected(message.error());
-  if (auto done = execute(socket_.get(), message->get(), number); !done) return done;
+  return execute(socket_.get(), message->get(), number);
+}
+
+Result<void> NbdNetlink::wait_until_free(unsigned number) {
   // The kernel frees the device when its last opener closes it, and takes `pid` away then.
   const std::string pid = "/sys/block/nbd" + std::to_string(number) + "/pid";
   const auto end = std::chrono::steady_clock::now() + kFreeTimeout;

@@ -56,8 +56,11 @@ class NbdNetlink {
   // the device is not connected or `backend` is another than at connect.
   [[nodiscard]] Result<void> reconnect(unsigned number, const std::string& backend, std::span<const int> sockets);
 
-  // Returns when the device is free again. EBUSY where somebody has it open still: then it is dead, but not free.
+  // All I/O on it fails from now on; what waits for a daemon, too.
   [[nodiscard]] Result<void> disconnect(unsigned number);
+
+  // Returns when a disconnected device can be connected again. EBUSY where somebody has it open still.
+  [[nodiscard]] static Result<void> wait_until_free(unsigned number);
 
  private:
   NbdNetlink(NetlinkPtr socket, int family) : socket_(std::move(socket)), family_(family) {}

@@ -97,11 +97,17 @@ void add_attach(CLI::App& verb, Session& session) {
   });
 }
 
+struct DetachWords {
+  std::string device;
+  bool now = false;
+};
+
 void add_detach(CLI::App& verb, Session& session) {
-  const auto device = std::make_shared<std::string>();
-  verb.add_option("DEV", *device, "/dev/nbdN, or the device's name")->required()->type_name("");
-  verb.callback([device, &session] {
-    session.action = [device, &session] { return detach_command(session.daemon(), *device); };
+  const auto words = std::make_shared<DetachWords>();
+  verb.add_option("DEV", words->device, "/dev/nbdN, or the device's name")->required()->type_name("");
+  verb.add_flag("--now", words->now, "The daemon will not come back: give up what the kernel has not written back");
+  verb.callback([words, &session] {
+    session.action = [words, &session] { return detach_command(session.daemon(), words->device, words->now); };
   });
 }
 
