@@ -110,7 +110,7 @@ TEST_F(DeviceRecordTest, AnyFlippedBitOfAnyFieldIsRefusedAndNothingIsChanged) {
 }
 
 TEST_F(DeviceRecordTest, WhatCannotBeIsRefusedThoughItsChecksumIsRight) {
-  const std::pair<const char*, std::function<void(DeviceRecord&)>> kDamages[] = {
+  const std::pair<const char*, std::function<void(DeviceRecord&)>> damages[] = {
       {"an older version", [](DeviceRecord& r) { --r.version; }},
       {"a newer version", [](DeviceRecord& r) { ++r.version; }},
       {"a number", [](DeviceRecord& r) { r.number = kMaxDevices; }},
@@ -129,7 +129,7 @@ TEST_F(DeviceRecordTest, WhatCannotBeIsRefusedThoughItsChecksumIsRight) {
   };
   std::vector<std::byte> whole;
   (void)edit(whole);
-  for (const auto& [what, damage] : kDamages) {
+  for (const auto& [what, damage] : damages) {
     std::vector<std::byte> frame;
     DeviceRecord& record = edit(frame);
     damage(record);

@@ -103,10 +103,11 @@ Result<UnixListener> UnixListener::listen(const std::string& path, std::optional
   // bind gives the file the mode of the socket, so that it is never open to others.
   (void)fchmod(fd.get(), S_IRUSR | S_IWUSR);
   const sockaddr_un address = unix_address(path);
+  std::string own = path;  // here, where there is no file yet that somebody has to remove
   if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return fail_errno("cannot make the socket " + quoted(path));
   }
-  UnixListener listener(std::move(fd), path);
+  UnixListener listener(std::move(fd), std::move(own));
   if (group && (lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0 || chmod(path.c_str(), 0660) != 0)) {
     return fail_errno("cannot give " + quoted(path) + " to the group");
   }
