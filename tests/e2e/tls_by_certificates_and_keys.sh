@@ -57,6 +57,38 @@ refused nbdinfo --size "$(by_certificate alice none)"
 refused nbdinfo --size "nbd://$host/open"
 expect "what is listed for nobody" "$(nbdinfo --list --json "$(by_certificate nobody '')" | grep -c '"export-name"')" 1
 expect "what is listed for alice" "$(nbdinfo --list --json "$(by_certificate alice '')" | grep -c '"export-name"')" 2
+# Every command, as without TLS: requests longer than a record and a window, parts of pages, several connections.
+for uri in "$(by_certificate alice alices)" "$(by_key alice alices)"; do
+  nbdcopy --connections=4 --threads=4 --requests=16 --request-size=1048576 "$work/image" "$uri"
+  nbdcopy --connections=4 --request-size=33554432 "$uri" - | cmp - "$work/image"
+  URI=$uri nbdsh -c '
+import nbd, os
+h.set_uri_allow_local_file(True)
+h.add_meta_context("base:allocation")
+h.connect_uri(os.environ["URI"])
+noise = os.urandom(9 << 20)
+h.pwrite(noise, 12345, nbd.CMD_FLAG_FUA)
+assert h.pread(len(noise), 12345) == noise
+chunks = []
+h.pread_structured(1 << 20, 12345, lambda b, o, s, e: chunks.append(bytes(b)), nbd.CMD_FLAG_DF)
+assert chunks == [noise[: 1 << 20]]
+h.zero(1 << 20, 4096)
+h.trim(4096, 2 << 20)
+h.cache(16 << 20, 0)
+h.flush()
+assert h.pread(1 << 20, 4096) == bytes(1 << 20)
+extents = []
+h.block_status(16 << 20, 0, lambda context, offset, entries, error: extents.extend(entries))
+assert sum(extents[0::2]) == 16 << 20, extents
+h.set_strict_mode(0)
+try:
+    h.pread(4096, 16 << 20)
+    assert False
+except nbd.Error as e:
+    assert e.errno == "EINVAL", e.errno
+h.shutdown()'
+done
+nbdcopy "$work/image" "$(by_key alice alices)"
 # The unix socket stays as it is.
 expect "size, unencrypted" "$(nbdinfo --size "$(unix_uri open)")" $((16 << 20))
 refused nbdinfo --size "$(unix_uri alices)"
