@@ -284,9 +284,13 @@ class Daemon {
 
   void wait_for_successor() {
     if (!successors_) return;
-    takeover_ = std::make_unique<TakeoverPoint>(
-        std::move(*successors_), state_->fd(),
-        TakeoverPoint::Hooks{.stop = [this] { return stand_still(); }, .go_on = [this] { go_on(); }});
+    try {
+      takeover_ = std::make_unique<TakeoverPoint>(
+          std::move(*successors_), state_->fd(),
+          TakeoverPoint::Hooks{.stop = [this] { return stand_still(); }, .go_on = [this] { go_on(); }});
+    } catch (const std::exception& e) {
+      log_warning(std::string("no takeover: ") + e.what());
+    }
   }
 
   Result<TakeoverPoint::Offer> stand_still() {

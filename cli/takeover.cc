@@ -12,9 +12,11 @@
 #include <cstring>
 #include <iterator>
 #include <optional>
+#include <system_error>
 #include <thread>
 
 #include "allocator/image.h"
+#include "blockdev/nbd/event.h"
 #include "cli/log.h"
 #include "cli/takeover_channel.h"
 
@@ -188,12 +190,12 @@ bool TakeoverPoint::State::hand_over(const nbd::Fd& channel, const Offer& offer)
 
 TakeoverPoint::TakeoverPoint(nbd::UnixListener listener, int state, Hooks hooks)
     : state_(new State{std::move(listener), state, std::move(hooks)}) {
+  if (!state_->stop_event.valid()) throw std::system_error(errno, std::generic_category(), "no eventfd");
   state_->thread = std::thread([s = state_.get()] { s->run(); });
 }
 
 TakeoverPoint::~TakeoverPoint() {
-  const std::uint64_t one = 1;
-  (void)!::write(state_->stop_event.get(), &one, sizeof one);
+  nbd::raise_event(state_->stop_event.get());
   if (state_->thread.joinable()) state_->thread.join();
 }
 
