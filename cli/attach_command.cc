@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <optional>
+#include <thread>
 
 #include "blockdev/nbd/connection.h"
 #include "cli/mounts.h"
@@ -17,6 +19,8 @@
 
 namespace uzram {
 namespace {
+
+constexpr std::chrono::seconds kDaemonStart{10};
 
 void say(const std::string& line) {
   std::fprintf(stderr, "uzramctl: %s\n", line.c_str());
@@ -30,6 +34,16 @@ Result<AttachTarget> find_target(const ControlClient& daemon, const std::string&
   if (!info) return tl::unexpected(info.error());
   if (info->uris.empty()) return fail(ENOTSUP, device + " is not served");
   return AttachTarget{info->name, info->uris.front(), info->uuid, info->swap_safe};
+}
+
+// As find_target, for a daemon that was told to start a moment ago: it answers when it has taken its memory.
+Result<AttachTarget> find_starting_target(const ControlClient& daemon, const std::string& device) {
+  const auto end = std::chrono::steady_clock::now() + kDaemonStart;
+  for (;;) {
+    auto target = find_target(daemon, device);
+    if (target || target.error().code != ECONNREFUSED || std::chrono::steady_clock::now() > end) return target;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
 }
 
 std::optional<NbdUse> use_of(const std::string& uuid) {
@@ -61,7 +75,7 @@ void protect_watcher(bool swap) {
 
 Result<void> attach_command(const ControlClient& daemon, const std::string& device, const AttachOptions& options,
                             bool watch_it) {
-  const auto target = find_target(daemon, device);
+  const auto target = find_starting_target(daemon, device);
   if (!target) return tl::unexpected(target.error());
   if (!watch_it) return attach(*target, options, say);
   const auto stop = stop_signals();

@@ -33,7 +33,8 @@ int code_of(int status) {
 tl::unexpected<Error> unreachable(const std::string& socket) {
   if (socket.size() >= sizeof(sockaddr_un::sun_path)) return fail(ENAMETOOLONG, socket + ": the path is too long");
   if (::access(socket.c_str(), R_OK | W_OK) != 0) {
-    return fail(errno, socket + ": " + std::strerror(errno) + (errno == ENOENT ? ": is uzramd running?" : ""));
+    if (errno == ENOENT) return fail(ECONNREFUSED, socket + ": " + std::strerror(ENOENT) + ": is uzramd running?");
+    return fail(errno, socket + ": " + std::strerror(errno));
   }
   return fail(ECONNREFUSED, socket + ": no daemon answers there: is uzramd running?");
 }

@@ -16,7 +16,7 @@ class ControlClient {
   explicit ControlClient(std::string socket) : socket_(std::move(socket)) {}
 
   // The body of the answer. An error carries the daemon's own words and an errno value that goes with them, or says
-  // that no daemon answers.
+  // that no daemon answers (ECONNREFUSED).
   [[nodiscard]] Result<std::string> get(const std::string& target) const;
   [[nodiscard]] Result<std::string> put(const std::string& target, const std::string& body) const;
   [[nodiscard]] Result<std::string> post(const std::string& target, const std::string& body) const;
