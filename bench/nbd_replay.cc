@@ -4,7 +4,10 @@
 
 #include <libnbd.h>
 
+#include <CLI/CLI.hpp>
+
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,12 +15,15 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <semaphore>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "bench/corpus.h"
 #include "bench/main.h"
+#include "bench/plain.h"
 #include "bench/rounds.h"
 
 namespace uzram::bench {
@@ -26,6 +32,49 @@ namespace {
 constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
 
 [[noreturn]] void throw_nbd_error() { throw std::runtime_error(nbd_get_error()); }
+
+// Compresses a page with plain LZ4, in a thread of its own, for each page that is handed over. Beside a server that
+// keeps pages as they are, this is the least that a server which compresses could do.
+class PlainLz4 {
+ public:
+  PlainLz4() : thread_([this] { work(); }) {}
+  ~PlainLz4() {
+    pages_[added_++ % kMostBehind] = nullptr;
+    waiting_.release();
+  }
+  // Waits where it is kMostBehind pages behind.
+  void add(const std::byte* page) {
+    room_.acquire();
+    pages_[added_++ % kMostBehind] = page;
+    waiting_.release();
+  }
+  // Waits until nothing is left to do.
+  void finish() {
+    for (std::size_t i = 0; i < kMostBehind - 1; ++i) room_.acquire();
+    room_.release(kMostBehind - 1);
+  }
+
+ private:
+  static constexpr std::size_t kMostBehind = 64;
+
+  void work() {
+    const auto plain = Plain::make({});
+    std::array<std::byte, Plain::kRoom> room;
+    for (std::size_t n = 0;; ++n) {
+      waiting_.acquire();
+      const std::byte* const page = pages_[n % kMostBehind];
+      if (page == nullptr) return;
+      (void)plain->compress(Plain::ConstPage(page, kPageSize), room);
+      room_.release();
+    }
+  }
+
+  std::array<const std::byte*, kMostBehind> pages_{};
+  std::size_t added_ = 0;
+  std::counting_semaphore<kMostBehind> room_{kMostBehind - 1};  // one is kept for the end
+  std::counting_semaphore<kMostBehind> waiting_{0};
+  std::jthread thread_;
+};
 
 // One connection, with requests of one size at multiples of it. Everything happens in the caller's thread.
 class Replay {
@@ -48,6 +97,8 @@ class Replay {
       free_.push_back(&slot);
     }
   }
+  // Every page that is written from now on is handed over to `beside`, too.
+  void compress(PlainLz4& beside) { beside_ = &beside; }
   Replay(const Replay&) = delete;
   Replay& operator=(const Replay&) = delete;
 
@@ -67,6 +118,7 @@ class Replay {
         if (free_.size() < slots_.size() && nbd_poll(nbd_.get(), -1) == -1) throw_nbd_error();
         if (!failure_.empty()) throw std::runtime_error(failure_);
       }
+      if (beside_ != nullptr) beside_->finish();
     });
     return static_cast<double>(requests) / took;
   }
@@ -88,6 +140,9 @@ class Replay {
     free_.pop_back();
     slot.job = job;
     slot.request = request;
+    for (std::size_t at = 0; beside_ != nullptr && job == Job::write && at < request_bytes_; at += kPageSize) {
+      beside_->add(wanted(request).data() + at);
+    }
     const nbd_completion_callback done = {&Replay::complete, &slot, nullptr};
     const std::uint64_t offset = request * request_bytes_;
     const std::int64_t cookie =
@@ -110,6 +165,7 @@ class Replay {
 
   const Corpus& corpus_;
   const std::size_t request_bytes_;
+  PlainLz4* beside_ = nullptr;
   std::string failure_;
   std::vector<Slot> slots_;
   std::vector<Slot*> free_;
@@ -135,35 +191,44 @@ Replay::Next round_and_round_for(double seconds_long, std::size_t requests) {
 }
 
 // The timed part with requests of one shape. `scale` makes what is printed of requests per second.
-void replay(Replay& replay, const char* name, double scale, const std::function<Replay::Next()>& next, bool compare) {
+void replay(Replay& replay, const char* name, double scale, const std::function<Replay::Next()>& next, bool compare,
+            bool reads) {
   std::printf("%swrite %.0f\n", name, replay.run(Replay::Job::write, next()) * scale);
   if (compare) replay.run(Replay::Job::read_and_compare, each_once(replay.requests()));
-  std::printf("%sread %.0f\n", name, replay.run(Replay::Job::read, next()) * scale);
+  if (reads) std::printf("%sread %.0f\n", name, replay.run(Replay::Job::read, next()) * scale);
 }
 
 int run(int argc, char** argv) {
-  const bool keeps_nothing = argc > 1 && std::strcmp(argv[1], "--keeps-nothing") == 0;
-  if (argc != (keeps_nothing ? 5 : 4)) {
-    std::fprintf(stderr,
-                 "usage: nbd_replay [--keeps-nothing] URI FILE SECONDS\n"
-                 "SECONDS of each of the four; 0 only stores the file and compares.\n"
-                 "--keeps-nothing is for a server that drops what it is sent: nothing is compared.\n");
-    return 2;
-  }
-  argv += keeps_nothing;
-  const Corpus corpus = Corpus::of_file(argv[2], kMostBytes);
-  const double seconds_each = std::strtod(argv[3], nullptr);
-  Replay pages(argv[1], corpus, kPageSize, 32);
+  CLI::App app("Replays the pages of a file over one NBD connection");
+  std::string uri;
+  std::string path;
+  double seconds_each = 0;
+  bool keeps_nothing = false;
+  bool beside_lz4 = false;
+  app.add_option("URI", uri, "of the export")->required();
+  app.add_option("FILE", path, "with the pages, of which the first GiB is used")->required();
+  app.add_option("SECONDS", seconds_each, "for each of the four; 0 only stores the file and compares")->required();
+  app.add_flag("--keeps-nothing", keeps_nothing, "for a server that drops what it is sent: nothing is compared");
+  app.add_flag("--beside-lz4", beside_lz4,
+               "compress every page that is written, in a thread beside; only writes are timed");
+  CLI11_PARSE(app, argc, argv);
+
+  const Corpus corpus = Corpus::of_file(path, kMostBytes);
+  std::optional<PlainLz4> lz4;
+  if (beside_lz4) lz4.emplace();
+  Replay pages(uri, corpus, kPageSize, 32);
   pages.run(Replay::Job::write, each_once(pages.requests()));
   if (seconds_each > 0) {
+    if (lz4) pages.compress(*lz4);
     replay(
-        pages, "", 1, [&] { return random_for(seconds_each, pages.requests()); }, !keeps_nothing);
+        pages, "", 1, [&] { return random_for(seconds_each, pages.requests()); }, !keeps_nothing, !beside_lz4);
     constexpr std::size_t kLong = 128 << 10;
     if (corpus.bytes().size() < kLong) return 0;
-    Replay runs(argv[1], corpus, kLong, 8);
+    Replay runs(uri, corpus, kLong, 8);
+    if (lz4) runs.compress(*lz4);
     replay(
         runs, "sequential_", kLong / 1e6, [&] { return round_and_round_for(seconds_each, runs.requests()); },
-        !keeps_nothing);
+        !keeps_nothing, !beside_lz4);
   } else if (!keeps_nothing) {
     pages.run(Replay::Job::read_and_compare, each_once(pages.requests()));
   }

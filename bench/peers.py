@@ -34,6 +34,7 @@ class Server:
     def __init__(self, name, folder, command, keeps_data=True):
         self.name = name
         self.keeps_data = keeps_data
+        self.replay_options = [] if keeps_data else ['--keeps-nothing']
         self.socket = f'{folder}/nbd'
         self.uri = f'nbd+unix:///?socket={self.socket}'
         self.log = f'{folder}/log'
