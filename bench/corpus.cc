@@ -6,6 +6,8 @@
 #include <random>
 #include <stdexcept>
 
+#include "blockdev/size.h"
+
 namespace uzram::bench {
 namespace {
 
@@ -49,6 +51,7 @@ Corpus Corpus::of_file(const std::string& path, std::uint64_t most_bytes) {
   const std::uint64_t bytes = std::min(static_cast<std::uint64_t>(in.tellg()), most_bytes) / kPageSize * kPageSize;
   if (bytes == 0) throw std::runtime_error(path + ": holds no whole page");
   Corpus corpus;
+  corpus.source_ = "pages of " + path;
   corpus.bytes_.resize(bytes);
   in.seekg(0);
   if (!in.read(reinterpret_cast<char*>(corpus.bytes_.data()), static_cast<std::streamsize>(bytes))) {
@@ -56,6 +59,12 @@ Corpus Corpus::of_file(const std::string& path, std::uint64_t most_bytes) {
   }
   return corpus;
 }
+
+Corpus Corpus::of_option(const std::string& path, std::uint64_t most_bytes) {
+  return path.empty() ? made_up(most_bytes) : of_file(path, most_bytes);
+}
+
+std::string Corpus::description() const { return std::to_string(pages()) + " " + source_; }
 
 Corpus Corpus::made_up(std::uint64_t bytes) {
   Corpus corpus;
@@ -91,6 +100,12 @@ Corpus Corpus::alike(std::uint64_t bytes) {
     std::memcpy(corpus.bytes_.data() + n * kPageSize, words.data(), kPageSize);
   }
   return corpus;
+}
+
+std::uint64_t size_of_option(const std::string& option, const std::string& text) {
+  const auto bytes = parse_size(text);
+  if (!bytes || *bytes < kPageSize) throw std::runtime_error(option + ": " + text + " is no size of a page or more");
+  return *bytes;
 }
 
 }  // namespace uzram::bench

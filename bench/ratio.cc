@@ -18,7 +18,6 @@
 #include "bench/plain.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
-#include "blockdev/size.h"
 
 namespace uzram::bench {
 namespace {
@@ -216,11 +215,8 @@ int run(int argc, char** argv) {
   app.add_option("--rounds", rounds, "of which the median is shown, 9")->check(CLI::Range(1, 1000));
   CLI11_PARSE(app, argc, argv);
 
-  const auto bytes = parse_size(size);
-  if (!bytes || *bytes < kPageSize) throw std::runtime_error("--size: " + size + " is no size of a page or more");
-  const Corpus corpus = path.empty() ? Corpus::made_up(*bytes) : Corpus::of_file(path, *bytes);
-  std::printf("%zu %s, %d rounds; MB/s of data\n", corpus.pages(),
-              path.empty() ? "made-up pages" : ("pages of " + path).c_str(), rounds);
+  const Corpus corpus = Corpus::of_option(path, size_of_option("--size", size));
+  std::printf("%s, %d rounds; MB/s of data\n", corpus.description().c_str(), rounds);
   PageArena arena({});
   for (const std::string& algorithm : algorithms) {
     const auto codec = CodecSpec::parse(algorithm);

@@ -68,15 +68,14 @@ class State {
 };
 
 void measure(const std::string& text, const Corpus& corpus, int rounds) {
-  const auto bytes = parse_size(text);
-  if (!bytes || *bytes < kPageSize) throw std::runtime_error(text + ": no size of a page or more");
+  const std::uint64_t bytes = size_of_option("--size", text);
   const State state;
-  state.fill(*bytes, corpus);
+  state.fill(bytes, corpus);
   RecoveryReport report;
   std::uint64_t memory = 0;
   Spread seconds;
   for (int round = 0; round < rounds; ++round) seconds.add(state.time_recovery(report, memory));
-  const double gib = static_cast<double>(*bytes) / (1 << 30);
+  const double gib = static_cast<double>(bytes) / (1 << 30);
   std::printf("%8s %9s %10llu %9.3f   %.3f-%.3f %9.1f\n", text.c_str(), human_size(memory).c_str(),
               static_cast<unsigned long long>(report.objects), seconds.median(), seconds.at(0), seconds.at(1),
               gib / seconds.median());
@@ -93,7 +92,7 @@ int run(int argc, char** argv) {
   app.add_option("--rounds", rounds, "of which the median is shown, 5")->check(CLI::Range(1, 100));
   CLI11_PARSE(app, argc, argv);
   constexpr std::uint64_t kCorpus = 256 << 20;
-  const Corpus corpus = path.empty() ? Corpus::made_up(kCorpus) : Corpus::of_file(path, kCorpus);
+  const Corpus corpus = Corpus::of_option(path, kCorpus);
   std::printf("%8s %9s %10s %9s   %-11s %9s\n", "stored", "memory", "objects", "seconds", "least-most", "GiB/s");
   for (const std::string& size : sizes) measure(size, corpus, rounds);
   return 0;

@@ -20,7 +20,6 @@
 #include "bench/plain.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
-#include "blockdev/size.h"
 
 namespace uzram::bench {
 namespace {
@@ -225,18 +224,11 @@ int run(int argc, char** argv) {
   app.add_option("--compact", pool, "pages stored in the device that is compacted, 1G");
   app.add_option("--rounds", rounds, "of which the median is shown, 5")->check(CLI::Range(1, 1000));
   CLI11_PARSE(app, argc, argv);
-  const auto size = [](const char* option, const std::string& text) {
-    const auto bytes = parse_size(text);
-    if (!bytes || *bytes < kPageSize) throw std::runtime_error(std::string(option) + ": " + text + " is no size");
-    return *bytes;
-  };
-  const std::uint64_t large_bytes = size("--large", large);
-  const std::uint64_t pool_bytes = size("--compact", pool);
+  const std::uint64_t large_bytes = size_of_option("--large", large);
+  const std::uint64_t pool_bytes = size_of_option("--compact", pool);
   constexpr std::uint64_t kMostCorpus = 256 << 20;
-  const Corpus corpus =
-      path.empty() ? Corpus::made_up(std::min(kMostCorpus, pool_bytes)) : Corpus::of_file(path, kMostCorpus);
-  std::printf("%zu %s, lz4, %d rounds\n", corpus.pages(), path.empty() ? "made-up pages" : ("pages of " + path).c_str(),
-              rounds);
+  const Corpus corpus = Corpus::of_option(path, std::min(kMostCorpus, pool_bytes));
+  std::printf("%s, lz4, %d rounds\n", corpus.description().c_str(), rounds);
   overwrites(corpus);
   compaction(corpus, pool_bytes, rounds);
   size_of_device(corpus, large_bytes, rounds);

@@ -15,7 +15,6 @@
 #include "bench/main.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
-#include "blockdev/size.h"
 
 namespace uzram::bench {
 namespace {
@@ -89,9 +88,7 @@ int run(int argc, char** argv) {
   app.add_option("--size", size, "how much of them, 256M");
   app.add_option("--rounds", rounds, "of which the median is shown, 9")->check(CLI::Range(1, 1000));
   CLI11_PARSE(app, argc, argv);
-  const auto bytes = parse_size(size);
-  if (!bytes || *bytes < kPageSize) throw std::runtime_error("--size: " + size + " is no size of a page or more");
-  const Corpus corpus = path.empty() ? Corpus::made_up(*bytes) : Corpus::of_file(path, *bytes);
+  const Corpus corpus = Corpus::of_option(path, size_of_option("--size", size));
   const std::size_t slices = (corpus.pages() + kSlicePages - 1) / kSlicePages;
   std::unique_ptr<Store> own;
   std::unique_ptr<Store> shared;

@@ -18,8 +18,6 @@ void StreamDeleter::operator()(Stream* stream) const { delete stream; }
 
 namespace {
 
-PageIndex page_of(std::uint64_t offset) { return PageIndex{offset / kPageSize}; }
-
 // A random UUID: version 4, variant 1; nothing where the system has no random bytes.
 std::optional<std::array<std::byte, 16>> draw_uuid() {
   std::array<std::byte, 16> uuid{};
@@ -134,7 +132,7 @@ IoResult Device::write_zeroes(Stream& stream, ByteOffset offset, std::uint64_t l
 IoResult Device::zero_part(Stream& stream, ByteOffset offset, std::uint64_t length) {
   static constexpr std::array<std::byte, kPageSize> kZeroes{};
   // A page that is empty reads as zeroes already, and stays empty.
-  if (kind_of(table_.find(page_of(raw(offset)))) != ExtentKind::data) return {};
+  if (kind_of(table_.find(page_of(offset))) != ExtentKind::data) return {};
   return write(stream, offset, std::span(kZeroes).first(length));
 }
 
@@ -153,7 +151,7 @@ PageState state_of(const Slot* slot) {
 template <class KindOf>
 auto run_at(const SlotTable& table, ByteOffset offset, std::uint64_t length, const KindOf& kind_of_slot) {
   const PageIndex end{to_pages(raw(offset) + length)};
-  PageIndex page = page_of(raw(offset));
+  PageIndex page = page_of(offset);
   const auto kind = kind_of_slot(table.find(page));
   const auto hole = kind_of_slot(nullptr);
   do {

@@ -12,8 +12,6 @@
 namespace uzram {
 namespace {
 
-PageIndex page_of(std::uint64_t offset) { return PageIndex{offset / kPageSize}; }
-
 void add(std::atomic<std::int64_t>& counter, std::int64_t n) { counter.fetch_add(n, std::memory_order_relaxed); }
 
 // Calls `whole(page, at)` for each page that lies in the range whole and `part(page, at, in_page, bytes)` for
@@ -21,8 +19,8 @@ void add(std::atomic<std::int64_t>& counter, std::int64_t n) { counter.fetch_add
 template <class Whole, class Part>
 IoResult for_each_page(ByteOffset offset, std::uint64_t length, Whole whole, Part part) {
   for (std::uint64_t at = 0; at < length;) {
-    const std::uint64_t position = raw(offset) + at;
-    const std::size_t in_page = position % kPageSize;
+    const ByteOffset position{raw(offset) + at};
+    const std::size_t in_page = raw(position) % kPageSize;
     const std::uint64_t bytes = std::min<std::uint64_t>(kPageSize - in_page, length - at);
     const IoResult result =
         bytes == kPageSize ? whole(page_of(position), at) : part(page_of(position), at, in_page, bytes);

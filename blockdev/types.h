@@ -26,6 +26,9 @@ enum class PageIndex : std::uint64_t {};
 // A byte's offset on its device.
 enum class ByteOffset : std::uint64_t {};
 
+// The page that a byte is in.
+constexpr PageIndex page_of(ByteOffset offset) { return PageIndex{raw(offset) / kPageSize}; }
+
 // Why an operation on a device's bytes failed. The session turns it into NBD's code; the device has counted
 // it.
 enum class IoError : std::uint8_t {
