@@ -26,7 +26,7 @@ using Bytes = std::vector<std::byte>;
 constexpr std::uint64_t kPages = 96;  // of each device; not all of them are written
 constexpr std::uint64_t kCapacity = 16 << 20;
 
-Bytes page_of(std::uint64_t n) {
+Bytes make_page(std::uint64_t n) {
   std::mt19937_64 random(n);
   Bytes bytes(kPageSize);
   if (n % 6 == 5) return bytes;  // stays unwritten, or is zeroes
@@ -34,6 +34,16 @@ Bytes page_of(std::uint64_t n) {
   for (std::size_t i = 0; i < noise; ++i) bytes[i] = static_cast<std::byte>(random());
   if (n % 6 == 1) std::fill(bytes.begin(), bytes.end(), static_cast<std::byte>(n));
   return bytes;
+}
+
+// Made once: random numbers took most of a run.
+const Bytes& page_of(std::uint64_t n) {
+  static const std::vector<Bytes> pages = [] {
+    std::vector<Bytes> made;
+    for (std::uint64_t i = 0; i <= kPages; ++i) made.push_back(make_page(i));
+    return made;
+  }();
+  return pages.at(n);
 }
 
 // Where the state keeps a page, as offsets in the file.
