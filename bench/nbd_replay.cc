@@ -33,8 +33,8 @@ constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
 
 [[noreturn]] void throw_nbd_error() { throw std::runtime_error(nbd_get_error()); }
 
-// Compresses a page with plain LZ4, in a thread of its own, for each page that is handed over. Beside a server that
-// keeps pages as they are, this is the least that a server which compresses could do.
+// Compresses a page with plain LZ4, in a thread of its own, for each page that is handed over: beside a server that
+// keeps pages as they are, the work of one that compresses.
 class PlainLz4 {
  public:
   PlainLz4() : thread_([this] { work(); }) {}
