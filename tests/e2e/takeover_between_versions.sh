@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # --takeover: a client with extended headers goes on, also where the daemons' images are of other versions and the state
-# is recovered instead; what cannot be served is refused in one line, and the running daemon serves on; the memory of a
-# daemon with --grow goes over too.
+# is recovered instead; what cannot be served is refused in one line, and the running daemon serves on.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -178,19 +177,4 @@ kill -0 "$load" || fail "the load has ended"
 taken_over --size 16M --state "$state"
 touch "$work/stop"
 wait "$load" || fail "the load met an error"
-stop_daemon
-
-echo "--- memory beyond the reserve"
-common=(--size 64M --supervise --swap-safe --reserve 8M --grow)
-start_daemon "${common[@]}"
-head -c 24M /dev/urandom >"$work/noise"
-written() { nbdcopy "$work/noise" "$uri" 2>"$work/nbdcopy"; }
-wait_until 20 written  # growth may come too late for some of it
-taken_over "${common[@]}"
-nbdcopy "$uri" "$work/back"
-cmp -n $((24 << 20)) "$work/back" "$work/noise"
-head -c 40M /dev/urandom >"$work/noise"
-wait_until 20 written
-nbdcopy "$uri" "$work/back"
-cmp -n $((40 << 20)) "$work/back" "$work/noise"
 stop_daemon
