@@ -206,8 +206,11 @@ void use(Device& device) {
   ensure(device.stats().mem_used_total == 0, "an empty device uses no memory");
 }
 
-void take_over(const State& state, const Bytes& is) {
+// `left` of the bytes are in the file.
+void take_over(const State& state, const Bytes& is, std::size_t left) {
   PageArena arena({.capacity = kCapacity, .fd = state.fd()});
+  ensure(arena.holds_state() == (left != 0), "only an empty file is begun anew");
+  if (!arena.holds_state()) return;
   const auto recovered = recover(arena);
   if (!recovered) return;
   // What is neither a slot nor an object: header, entries, records. One bit of these makes it refused, or harms
@@ -233,7 +236,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   ensure(ftruncate(state.fd(), 0) == 0, "the state is emptied");
   ensure(pwrite(state.fd(), bytes.data(), left, 0) == static_cast<ssize_t>(left), "the state is written");
   try {
-    take_over(state, bytes);
+    take_over(state, bytes, left);
   } catch (const std::runtime_error&) {
     // refused
   }
