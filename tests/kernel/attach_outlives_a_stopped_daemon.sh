@@ -42,7 +42,7 @@ start_daemon --size 128M --swap-safe --reserve 64M
 uzramctl attach zram0 /dev/nbd0 --swap
 cat >"$work/hold.py" <<'PYTHON'
 import sys, time
-memory = bytearray(64 << 20)
+memory = bytearray(56 << 20)
 for at in range(0, len(memory), 4096):
     memory[at:at + 8] = at.to_bytes(8, "big")
 open(sys.argv[1], "w")
@@ -51,7 +51,8 @@ PYTHON
 (echo "$BASHPID" >"$work/cgroup/small/cgroup.procs" && exec python3 "$work/hold.py" "$work/held") &
 holder=$!
 finally kill -KILL "$holder"
-wait_until 30 test -e "$work/held"
+# Reclaim inside a control group sleeps while swap is written: ten seconds on an idle machine.
+wait_until 100 test -e "$work/held"
 [ "$(awk '$1 == "/dev/nbd0" { print $4 }' /proc/swaps)" -gt 16384 ] || fail "hardly anything is swapped out"
 gone_at_once
 kill -KILL "$holder"
