@@ -3,6 +3,8 @@
 # is recovered instead; what cannot be served is refused in one line, and the running daemon serves on.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=../lib/takeover.sh
+. "$(dirname "$0")/../lib/takeover.sh"
 
 finally pkill -KILL -f -- "--unix $work/nbd.sock"
 state=$(mktemp -d /dev/shm/uzram-test.XXXXXX)
@@ -104,33 +106,6 @@ while True:
             sys.exit()
 PYTHON
 
-# take_over OPTION...: another daemon is started to take over; $successor is its process, $said what it says.
-take_over() {
-  said=$(mktemp "$work/said.XXXXXX")
-  : >"$work/taken"
-  "$UZRAM_BIN/uzramd" --unix "$socket" --control "$control" --takeover "$@" >"$work/taken" 2>"$said" &
-  successor=$!
-}
-is_up() { [ -s "$work/taken" ]; }
-taken_over() {
-  local predecessor=$daemon_pid status=0
-  take_over "$@"
-  wait_until 20 is_up
-  daemon_pid=$successor
-  wait "$predecessor" || status=$?
-  expect "exit status of the one before" "$status" 0
-}
-refused() {
-  local words=$1 status=0
-  shift
-  take_over "$@"
-  wait "$successor" || status=$?
-  expect "exit status of $*" "$status" 1
-  [ "$(grep -vcE '^[0-9-]+ [0-9:.]+ uzramd\[' "$said")" = 1 ] || fail "not one line: $(cat "$said")"
-  grep -q "^uzramd: .*$words" "$said" || fail "$* does not say '$words': $(cat "$said")"
-  kill -0 "$daemon_pid" || fail "the daemon has ended"
-  uzramctl list >/dev/null
-}
 # Of another version for the next one that asks.
 with_another_version() {
   mv "$control.takeover" "$work/real"
@@ -154,7 +129,7 @@ kill -0 "$load" || fail "the load has ended"
 
 echo "--- an image of another version: the state is recovered"
 with_another_version taken_over --size 16M --state "$state"
-grep -q 'took over 1 devices with' "$said" || fail "it was not recovered: $(cat "$said")"
+grep -q 'took over 1 devices with' <(said) || fail "it was not recovered: $(said)"
 kill -0 "$load" || fail "the load has ended"
 
 echo "--- what cannot be served: the running daemon serves on"

@@ -2,23 +2,10 @@
 # --takeover: the memory that a daemon with --grow has taken beyond its reserve goes over to the next, which goes on growing.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=../lib/takeover.sh
+. "$(dirname "$0")/../lib/takeover.sh"
 
 finally pkill -KILL -f -- "--unix $work/nbd.sock"
-take_over() {
-  said=$(mktemp "$work/said.XXXXXX")
-  : >"$work/taken"
-  "$UZRAM_BIN/uzramd" --unix "$socket" --control "$control" --takeover "$@" >"$work/taken" 2>"$said" &
-  successor=$!
-}
-is_up() { [ -s "$work/taken" ]; }
-taken_over() {
-  local predecessor=$daemon_pid status=0
-  take_over "$@"
-  wait_until 20 is_up
-  daemon_pid=$successor
-  wait "$predecessor" || status=$?
-  expect "exit status of the one before" "$status" 0
-}
 
 common=(--size 64M --supervise --swap-safe --reserve 8M --grow)
 start_daemon "${common[@]}"

@@ -3,6 +3,8 @@
 # lost or repeated. One that cannot take over, or dies at it, changes nothing.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=../lib/takeover.sh
+. "$(dirname "$0")/../lib/takeover.sh"
 
 finally pkill -KILL -f -- "--unix $work/nbd.sock"
 common=(--size 64M --supervise)
@@ -85,41 +87,17 @@ PYTHON
 load() { exec python3 "$work/load.py" "$uri" "$work/stop"; }
 load & load=$!
 
-# take_over OPTION...: another daemon is started to take over; $successor is its process.
-take_over() {
-  : >"$work/taken"
-  "$UZRAM_BIN/uzramd" --unix "$socket" --control "$control" --takeover "$@" >"$work/taken" 2>>"$work/uzramd.log" &
-  successor=$!
-}
-is_up() { [ -s "$work/taken" ]; }
-
 for round in 1 2 3 4 5 6 7 8 9 10; do
   sleep 0.3
-  predecessor=$daemon_pid
-  take_over "${common[@]}"
-  wait_until 20 is_up
-  daemon_pid=$successor
-  status=0
-  wait "$predecessor" || status=$?
-  expect "exit status of the one before, round $round" "$status" 0
+  taken_over "${common[@]}"
   kill -0 "$load" || fail "the load has ended in round $round"
 done
 expect "what the last one has printed" "$(cat "$work/taken")" "$uri"
 expect "daemons that handed over" "$(grep -c 'handed over to' "$work/uzramd.log")" 10
 
 echo "--- what cannot take over changes nothing"
-refused() {
-  local words=$1 status=0
-  shift
-  take_over "$@"
-  wait "$successor" || status=$?
-  expect "exit status of $*" "$status" 1
-  tail -n 20 "$work/uzramd.log" | grep -qF "$words" || fail "$* does not say '$words'"
-  kill -0 "$daemon_pid" || fail "the daemon has ended"
-  uzramctl list >/dev/null
-}
 refused "the state holds it with 67108864 bytes, not 33554432" --size 32M
-refused "does not serve $work/uzram.state" --size 64M --state "$work"
+refused "does not serve ${work//./\\.}/uzram\\.state" --size 64M --state "$work"
 refused "does not listen on TCP port 1" --size 64M --port 1
 
 echo "--- one that dies on the way, wherever"

@@ -14,11 +14,12 @@ refused() {
   grep -qE "^uzramctl: $pattern" "$work/err" || fail "uzramctl $*: does not say: $pattern"
   nothing_left
 }
+settings() { cat /proc/self/mountinfo /proc/swaps /proc/sys/vm/{min_free_kbytes,percpu_pagelist_high_fraction}; }
 nothing_left() {
-  [ "$(cat /proc/self/mountinfo /proc/swaps /proc/sys/vm/{min_free_kbytes,percpu_pagelist_high_fraction})" = "$before" ] || fail "something is left"
+  [ "$(settings)" = "$before" ] || fail "something is left"
   [ "$(cd /sys/block && echo nbd*/pid)" = "$pids" ] || fail "something is still connected"
 }
-remember() { before=$(cat /proc/self/mountinfo /proc/swaps /proc/sys/vm/{min_free_kbytes,percpu_pagelist_high_fraction}) pids=$(cd /sys/block && echo nbd*/pid); }
+remember() { before=$(settings) pids=$(cd /sys/block && echo nbd*/pid); }
 
 mkdir "$work/a" "$work/b"
 start_daemon --size 64M
@@ -97,6 +98,6 @@ echo "--- no daemon, no module"
 refused 1 ".*is uzramd running" attach zram0 /dev/nbd0
 start_daemon --size 64M
 wait_until 10 rmmod nbd
-before=$(cat /proc/self/mountinfo /proc/swaps /proc/sys/vm/{min_free_kbytes,percpu_pagelist_high_fraction}) pids='nbd*/pid'
+before=$(settings) pids='nbd*/pid'
 refused 1 "the kernel's nbd module is not loaded" attach zram0 /dev/nbd0
 stop_daemon
