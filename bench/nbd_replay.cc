@@ -97,10 +97,11 @@ class Replay {
       free_.push_back(&slot);
     }
   }
-  // Every page that is written from now on is handed over to `beside`, too.
-  void compress(PlainLz4& beside) { beside_ = &beside; }
   Replay(const Replay&) = delete;
   Replay& operator=(const Replay&) = delete;
+
+  // Every page that is written from now on is handed over to `beside`, too.
+  void compress(PlainLz4& beside) { beside_ = &beside; }
 
   [[nodiscard]] std::size_t requests() const { return corpus_.bytes().size() / request_bytes_; }
 
