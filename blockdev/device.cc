@@ -53,7 +53,7 @@ Device::Device(PageArena& arena, const DeviceOptions& options, const DeviceIdent
       arena_(arena),
       pool_(arena, options.geometry),
       table_(arena, options.size / kPageSize, identity.number) {
-  pool_.set_page_limit(std::min(to_pages(options.mem_limit), kMaxLimitPages));
+  pool_.set_page_limit(limit_in_pages(options.mem_limit));
 }
 
 Result<std::unique_ptr<Device>> Device::create(PageArena& arena, const DeviceOptions& options,
@@ -213,7 +213,7 @@ std::uint64_t Device::compact() {
 void Device::set_mem_limit(std::uint64_t bytes) {
   const std::shared_lock lock(life_);
   if (record_ == FrameNumber::none) return;
-  pool_.set_page_limit(std::min(to_pages(bytes), kMaxLimitPages));
+  pool_.set_page_limit(limit_in_pages(bytes));
   record_mem_limit(arena_.bytes(record_), bytes);
 }
 

@@ -156,7 +156,7 @@ class Device {
   // verified. Beside readers and writers: each page as it is when its turn comes.
   ScrubReport scrub();
 
-  // Bytes, rounded up to pages, at most 2^62; 0 is none. Takes effect at once for what is allocated from now on.
+  // Bytes, rounded up to pages, less than 2^52; 0 is none. Takes effect at once for what is allocated from now on.
   void set_mem_limit(std::uint64_t bytes);
   // Sets mem_used_max to what is used now.
   void reset_mem_used_max();

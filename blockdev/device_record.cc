@@ -53,8 +53,7 @@ void write_record(std::byte* frame, const DeviceOptions& options, const DeviceId
 }
 
 void record_mem_limit(std::byte* frame, std::uint64_t bytes) {
-  const std::uint64_t pages = std::min(to_pages(bytes), kMaxLimitPages);
-  reinterpret_cast<DeviceRecord*>(frame)->limit.store(with_check(pages), std::memory_order_relaxed);
+  reinterpret_cast<DeviceRecord*>(frame)->limit.store(with_check(limit_in_pages(bytes)), std::memory_order_relaxed);
 }
 
 std::optional<RecordedDevice> read_record(const std::byte* frame) {

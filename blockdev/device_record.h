@@ -2,6 +2,7 @@
 // What a frame says of a device, for the process that comes after this one: everything that was fixed at creation, and
 // the limit. The device exists while its frame has FrameKind::device: published last, taken back first.
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -37,10 +38,13 @@ static_assert(sizeof(DeviceRecord) <= kFrameSize);
 // More than there is memory anywhere.
 inline constexpr std::uint64_t kMaxLimitPages = (std::uint64_t{1} << 40) - 1;
 
+// What a limit of so many bytes is kept as: rounded up, kMaxLimitPages at most.
+constexpr std::uint64_t limit_in_pages(std::uint64_t bytes) { return std::min(to_pages(bytes), kMaxLimitPages); }
+
 // Fills the frame; the caller publishes it.
 void write_record(std::byte* frame, const DeviceOptions& options, const DeviceIdentity& identity);
 
-// Changes the limit in a frame that has been filled: bytes, rounded up to pages, kMaxLimitPages at most.
+// Changes the limit, bytes, in a frame that has been filled.
 void record_mem_limit(std::byte* frame, std::uint64_t bytes);
 
 // What the frame says, or nothing where it is damaged or of another version.

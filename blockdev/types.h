@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <tl/expected.hpp>
 
@@ -48,6 +49,11 @@ using Result = tl::expected<T, Error>;
 
 inline tl::unexpected<Error> fail(int code, std::string message) {
   return tl::unexpected<Error>(Error{code, std::move(message)});
+}
+
+// A call of the system for `what` has failed with the errno value `code`.
+inline tl::unexpected<Error> fail_errno(const std::string& what, int code = errno) {
+  return fail(code, what + ": " + std::strerror(code));
 }
 
 }  // namespace uzram

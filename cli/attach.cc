@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -69,11 +68,6 @@ class HeldSignals {
   sigset_t held_;
   sigset_t before_;
 };
-
-tl::unexpected<Error> fail_errno(const std::string& what) {
-  const int code = errno;
-  return fail(code, what + ": " + std::strerror(code));
-}
 
 Result<void> check_mount_point(const std::string& folder) {
   std::error_code error;
@@ -262,9 +256,10 @@ Result<void> detach(unsigned number, bool now) {
     if (auto done = netlink->disconnect(number); !done) return done;
   }
   if (auto done = stop_using(*use); !done) return done;
-  if (now) return NbdNetlink::wait_until_free(number);
-  if (auto done = write_back(use->path()); !done) return done;
-  if (auto done = netlink->disconnect(number); !done) return done;
+  if (!now) {
+    if (auto done = write_back(use->path()); !done) return done;
+    if (auto done = netlink->disconnect(number); !done) return done;
+  }
   return NbdNetlink::wait_until_free(number);
 }
 

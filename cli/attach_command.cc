@@ -8,7 +8,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <optional>
 #include <thread>
 
@@ -79,7 +78,7 @@ Result<void> attach_command(const ControlClient& daemon, const std::string& devi
   if (!target) return tl::unexpected(target.error());
   if (!watch_it) return attach(*target, options, say);
   const auto stop = stop_signals();
-  if (!stop.valid()) return fail(errno, std::string("signalfd: ") + std::strerror(errno));
+  if (!stop.valid()) return fail_errno("signalfd");
   auto deaths = NbdDeaths::open();
   if (!deaths) return tl::unexpected(deaths.error());
   const auto use = nbd_use(options.number);

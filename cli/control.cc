@@ -24,9 +24,9 @@ using httplib::Response;
 constexpr std::size_t kThreads = 2;
 constexpr std::size_t kMaxBody = 64 * 1024;
 constexpr std::size_t kMaxTarget = 1024;
-constexpr std::size_t kMaxPath = 400;             // unescaped; std::regex takes stack for each character of it
-constexpr std::chrono::seconds kPatience{2};      // with a client that does not read or write
-constexpr std::chrono::seconds kRequestTime{10};  // for all of a request to come
+constexpr std::size_t kMaxPath = 400;               // unescaped; std::regex takes stack for each character of it
+constexpr std::chrono::seconds kCallerPatience{2};  // with a client that does not read or write
+constexpr std::chrono::seconds kRequestTime{10};    // for all of a request to come
 constexpr const char* kText = "text/plain";
 constexpr const char* kJson = "application/json";
 
@@ -37,7 +37,7 @@ constexpr const char* kTrusted = "trusted";
 class CallerStream final : public httplib::Stream {
  public:
   CallerStream(int socket, std::optional<gid_t> group)
-      : caller_(socket, kRequestTime, kPatience), trusted_(caller_.is_trusted(group)) {}
+      : caller_(socket, kRequestTime, kCallerPatience), trusted_(caller_.is_trusted(group)) {}
 
   [[nodiscard]] bool is_readable() const override { return caller_.is_readable(); }
   [[nodiscard]] bool is_writable() const override { return caller_.is_writable(); }

@@ -12,7 +12,7 @@ namespace uzram {
 namespace {
 
 // A compaction of a large device takes its time.
-constexpr time_t kPatience = 24 * 3600;
+constexpr time_t kAnswerSeconds = 24 * 3600;
 
 int code_of(int status) {
   switch (status) {
@@ -34,7 +34,7 @@ tl::unexpected<Error> unreachable(const std::string& socket) {
   if (socket.size() >= sizeof(sockaddr_un::sun_path)) return fail(ENAMETOOLONG, socket + ": the path is too long");
   if (::access(socket.c_str(), R_OK | W_OK) != 0) {
     if (errno == ENOENT) return fail(ECONNREFUSED, socket + ": " + std::strerror(ENOENT) + ": is uzramd running?");
-    return fail(errno, socket + ": " + std::strerror(errno));
+    return fail_errno(socket);
   }
   return fail(ECONNREFUSED, socket + ": no daemon answers there: is uzramd running?");
 }
@@ -67,7 +67,7 @@ std::string device_target(std::string_view device, std::string_view attribute) {
 Result<std::string> ControlClient::call(const char* method, const std::string& target, const std::string& body) const {
   httplib::Client http(socket_, 80);
   http.set_address_family(AF_UNIX);
-  http.set_read_timeout(kPatience);
+  http.set_read_timeout(kAnswerSeconds);
   httplib::Request request;
   request.method = method;
   request.path = target;

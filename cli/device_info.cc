@@ -94,7 +94,7 @@ tl::unexpected<Error> wrong(const std::string& field, const std::string& why) {
 
 // Bytes, as a number or as text.
 template <class Parse>
-Result<void> read_size(const std::string& field, const Json& value, Parse parse, std::uint64_t& into) {
+Result<void> read_bytes(const std::string& field, const Json& value, Parse parse, std::uint64_t& into) {
   std::string text;
   if (value.is_number_integer())
     text = value.dump();
@@ -124,8 +124,8 @@ Result<void> read_algorithm(const std::string& text, DeviceOptions& options) {
 }
 
 Result<void> read_field(const std::string& field, const Json& value, DeviceOptions& options) {
-  if (field == "size") return read_size(field, value, parse_device_size, options.size);
-  if (field == "mem_limit") return read_size(field, value, parse_size, options.mem_limit);
+  if (field == "size") return read_bytes(field, value, parse_device_size, options.size);
+  if (field == "mem_limit") return read_bytes(field, value, parse_size, options.mem_limit);
   if (field == "chain") return read_chain(value, options);
   if (field == "check") {
     if (!value.is_boolean()) return wrong(field, "is neither true nor false");

@@ -219,7 +219,7 @@ void add_scrub(CLI::App& verb, Session& session) {
   });
 }
 
-constexpr Verb kVerbs[] = {
+constexpr Verb kDeviceVerbs[] = {
     {"list", "A row for each device", add_list},
     {"classes", "The classes table of a device's pool", add_classes},
     {"show", "Read an attribute, as `cat /sys/block/zramN/ATTR` would", add_show},
@@ -232,6 +232,6 @@ constexpr Verb kVerbs[] = {
 
 }  // namespace
 
-std::span<const Verb> device_verbs() { return kVerbs; }
+std::span<const Verb> device_verbs() { return kDeviceVerbs; }
 
 }  // namespace uzram

@@ -141,9 +141,9 @@ std::string fixed(double value, int digits) {
   return text.data();
 }
 
-using Row = std::array<std::string, 8>;
+using Cells = std::array<std::string, 8>;
 
-Row row_of(const CodecEstimate& e) {
+Cells row_of(const CodecEstimate& e) {
   return {e.codec.to_string(),
           e.ratio() > 0 ? fixed(e.ratio(), 2) : "-",
           human_size(e.stats.compr_data_size),
@@ -155,13 +155,13 @@ Row row_of(const CodecEstimate& e) {
 }
 
 // The first column to the left, numbers to the right.
-std::string align(const std::vector<Row>& rows) {
-  std::array<std::size_t, std::tuple_size_v<Row>> widths{};
-  for (const Row& row : rows) {
+std::string align(const std::vector<Cells>& rows) {
+  std::array<std::size_t, std::tuple_size_v<Cells>> widths{};
+  for (const Cells& row : rows) {
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
   }
   std::string text;
-  for (const Row& row : rows) {
+  for (const Cells& row : rows) {
     text += row[0] + std::string(widths[0] - row[0].size(), ' ');
     for (std::size_t i = 1; i < row.size(); ++i) text += std::string(widths[i] - row[i].size() + 2, ' ') + row[i];
     text += '\n';
@@ -202,7 +202,7 @@ std::string format_estimate(const EstimateReport& report) {
                          ? pages(report.total_pages) + ", every one stored and read back\n"
                          : pages(report.sampled_pages) + " of " + pages(report.total_pages) +
                                ", in evenly spread runs, stored and read back; what follows is of these\n";
-  std::vector<Row> rows{{"ALGORITHM", "RATIO", "COMPR", "POOL", "SAME", "HUGE", "IN MB/s", "OUT MB/s"}};
+  std::vector<Cells> rows{{"ALGORITHM", "RATIO", "COMPR", "POOL", "SAME", "HUGE", "IN MB/s", "OUT MB/s"}};
   for (const CodecEstimate& e : report.codecs) rows.push_back(row_of(e));
   text += align(rows);
   for (const CodecEstimate& e : report.codecs) {

@@ -10,7 +10,7 @@
 namespace uzram {
 namespace {
 
-constexpr std::uint64_t kPatience = 10'000'000;  // microseconds
+constexpr std::uint64_t kBarrierTime = 10'000'000;  // microseconds
 
 }  // namespace
 
@@ -43,7 +43,7 @@ Result<void> FdStore::keep(std::string_view name, std::span<const int> fds) {
   if (!keeps_ || fds.empty() || kept_.contains(name)) return {};
   const std::string message = "FDSTORE=1\nFDNAME=" + std::string(name);
   int sent = ::sd_pid_notify_with_fds(0, 0, message.c_str(), fds.data(), static_cast<unsigned>(fds.size()));
-  if (sent > 0) sent = ::sd_notify_barrier(0, kPatience);
+  if (sent > 0) sent = ::sd_notify_barrier(0, kBarrierTime);
   if (sent <= 0) {
     return fail(ENOTCONN, "the descriptor store does not take " + std::string(name) + ": " +
                               (sent == 0 ? "nobody listens" : std::strerror(-sent)));

@@ -5,7 +5,6 @@
 #include <linux/nbd.h>
 
 #include <chrono>
-#include <cstring>
 #include <memory>
 
 namespace uzram {
@@ -96,7 +95,7 @@ Result<NbdSockets> connect_nbd(const std::string& uri, unsigned count) {
     if (auto fits = check(result, uri, count); !fits) return tl::unexpected(fits.error());
     // The copy outlives the handle, which closes its socket without NBD's goodbye.
     nbd::Fd socket(fcntl(nbd_aio_get_fd(handle->get()), F_DUPFD_CLOEXEC, 0));
-    if (!socket.valid()) return fail(errno, uri + ": " + std::strerror(errno));
+    if (!socket.valid()) return fail_errno(uri);
     result.sockets.push_back(std::move(socket));
   }
   return result;

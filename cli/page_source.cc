@@ -7,18 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <system_error>
 
 #include "allocator/ensure.h"
 
 namespace uzram {
-namespace {
-
-tl::unexpected<Error> failed(const std::string& path, int code) {
-  return fail(code, path + ": " + std::generic_category().message(code));
-}
-
-}  // namespace
 
 PageSource::~PageSource() {
   for (const File& file : files_) close(file.descriptor);
@@ -38,16 +30,16 @@ Result<PageSource> PageSource::open(std::span<const std::string> files, std::uin
 Result<void> PageSource::add(const std::string& path) {
   // Without O_NONBLOCK the opening of a pipe would wait for its writer.
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return failed(path, errno);
+  if (descriptor < 0) return fail_errno(path);
   const std::uint64_t first = total_pages();
   files_.push_back({path, descriptor, 0, first});
   struct stat status {};
-  if (fstat(descriptor, &status) != 0) return failed(path, errno);
+  if (fstat(descriptor, &status) != 0) return fail_errno(path);
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
     return fail(EINVAL, path + ": neither a file nor a block device");
   }
   const off_t end = lseek(descriptor, 0, SEEK_END);  // st_size of a block device is 0
-  if (end < 0) return failed(path, errno);
+  if (end < 0) return fail_errno(path);
   files_.back().bytes = static_cast<std::uint64_t>(end);
   return {};
 }
@@ -102,7 +94,7 @@ Result<void> PageSource::read_pages(const File& file, std::uint64_t page, std::s
   for (std::size_t done = 0; done < bytes;) {
     const ssize_t n = pread(file.descriptor, out.data() + done, bytes - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return failed(file.path, errno);
+    if (n < 0) return fail_errno(file.path);
     if (n == 0) return fail(EIO, file.path + ": became shorter while it was read");
     done += static_cast<std::size_t>(n);
   }

@@ -7,13 +7,6 @@
 #include <cstring>
 
 namespace uzram {
-namespace {
-
-tl::unexpected<Error> failed(const std::string& path, int code) {
-  return fail(code, path + ": " + std::strerror(code));
-}
-
-}  // namespace
 
 Result<std::string> runtime_directory() {
   if (const char* given = std::getenv("RUNTIME_DIRECTORY"); given != nullptr && *given != '\0') {
@@ -29,12 +22,12 @@ Result<std::string> runtime_directory() {
 Result<std::string> make_runtime_directory(std::optional<gid_t> group) {
   auto path = runtime_directory();
   if (!path) return path;
-  if (::mkdir(path->c_str(), 0700) != 0 && errno != EEXIST) return failed(*path, errno);
+  if (::mkdir(path->c_str(), 0700) != 0 && errno != EEXIST) return fail_errno(*path);
   struct stat info {};
-  if (::stat(path->c_str(), &info) != 0) return failed(*path, errno);
-  if (!S_ISDIR(info.st_mode)) return failed(*path, ENOTDIR);
+  if (::stat(path->c_str(), &info) != 0) return fail_errno(*path);
+  if (!S_ISDIR(info.st_mode)) return fail_errno(*path, ENOTDIR);
   if (group && (::chown(path->c_str(), static_cast<uid_t>(-1), *group) != 0 || ::chmod(path->c_str(), 0750) != 0)) {
-    return failed(*path, errno);
+    return fail_errno(*path);
   }
   return path;
 }
@@ -42,7 +35,7 @@ Result<std::string> make_runtime_directory(std::optional<gid_t> group) {
 Result<std::string> make_private_directory() {
   const char* parent = std::getenv("TMPDIR");
   std::string path = std::string(parent != nullptr && *parent != '\0' ? parent : "/tmp") + "/uzram-XXXXXX";
-  if (::mkdtemp(path.data()) == nullptr) return failed(path, errno);
+  if (::mkdtemp(path.data()) == nullptr) return fail_errno(path);
   return path;
 }
 

@@ -5,15 +5,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstring>
-
 namespace uzram {
-namespace {
 
-constexpr int kNotRunnable = 127;  // as the shell's
-constexpr int kSignalled = 128;    // and the signal's number is added, as the shell does
-
-}  // namespace
+int shell_status(int wait_status) {
+  return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+}
 
 Result<Command> Command::start(const std::string& text) {
   posix_spawnattr_t attributes;
@@ -35,15 +31,14 @@ Result<Command> Command::start(const std::string& text) {
   const int error =
       ::posix_spawn(&command.pid_, "/bin/sh", nullptr, &attributes, const_cast<char* const*>(argv), environ);
   ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) return fail(error, std::string("/bin/sh: ") + std::strerror(error));
+  if (error != 0) return fail_errno("/bin/sh", error);
   return command;
 }
 
 std::optional<int> Command::status() const {
   int status = 0;
   if (::waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
-  if (WIFEXITED(status)) return WEXITSTATUS(status);
-  return WIFSIGNALED(status) ? kSignalled + WTERMSIG(status) : kNotRunnable;
+  return shell_status(status);
 }
 
 void Command::terminate() const { ::kill(pid_, SIGTERM); }

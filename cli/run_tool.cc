@@ -10,8 +10,9 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
+
+#include "cli/run_command.h"
 
 namespace uzram {
 namespace {
@@ -35,7 +36,7 @@ std::string contents(std::FILE* file) {
 }
 
 // Tools say first what is wrong, and then how they are used or where to read more.
-std::string first_line(std::string text) {
+std::string first_complaint(std::string text) {
   text.erase(0, std::min(text.find_first_not_of(" \t\r\n"), text.size()));
   text.resize(std::min(text.find_first_of("\r\n"), text.size()));
   return text;
@@ -70,28 +71,27 @@ Result<ToolResult> run_tool(const std::vector<std::string>& words) {
   using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
   const File out(std::tmpfile(), std::fclose);
   const File err(std::tmpfile(), std::fclose);
-  if (!out || !err) return fail(errno, std::string("a temporary file: ") + std::strerror(errno));
+  if (!out || !err) return fail_errno("a temporary file");
   std::vector<std::string> copies = words;
   std::vector<char*> arguments;
   for (std::string& copy : copies) arguments.push_back(copy.data());
   arguments.push_back(nullptr);
   pid_t child = 0;
   if (const int error = spawn(child, program, arguments, fileno(out.get()), fileno(err.get())); error != 0) {
-    return fail(error, program + ": " + std::strerror(error));
+    return fail_errno(program, error);
   }
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return fail(errno, program + ": " + std::strerror(errno));
+    if (errno != EINTR) return fail_errno(program);
   }
-  return ToolResult{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), contents(out.get()),
-                    contents(err.get())};
+  return ToolResult{shell_status(status), contents(out.get()), contents(err.get())};
 }
 
 Result<void> must_run(const std::vector<std::string>& words) {
   auto result = run_tool(words);
   if (!result) return tl::unexpected(result.error());
   if (result->status == 0) return {};
-  std::string why = first_line(result->error);
+  std::string why = first_complaint(result->error);
   if (why.empty()) why = "exit status " + std::to_string(result->status);
   if (!why.starts_with(words.front())) why.insert(0, words.front() + ": ");
   return fail(EIO, why);

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <iterator>
 
 namespace uzram {
@@ -54,7 +53,7 @@ Result<void> give_to_user(const std::string& user, const std::vector<std::string
   if (!account) return tl::unexpected(account.error());
   for (const std::string& path : paths) {
     if (::lchown(path.c_str(), account->pw_uid, static_cast<gid_t>(-1)) != 0) {
-      return fail(errno, "--user: cannot give away " + path + ": " + std::strerror(errno));
+      return fail_errno("--user: cannot give away " + path);
     }
   }
   return {};

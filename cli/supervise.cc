@@ -23,6 +23,7 @@
 #include "cli/fd_store.h"
 #include "cli/log.h"
 #include "cli/notify_socket.h"
+#include "cli/run_command.h"
 #include "cli/swap_safe.h"
 
 namespace uzram {
@@ -34,7 +35,6 @@ using Clock = std::chrono::steady_clock;
 constexpr unsigned kMaxFailures = 5;      // starts in a row that ended before the daemon was ready
 constexpr milliseconds kFirstDelay{100};  // doubled with each of them
 constexpr milliseconds kShortLife{1000};  // a daemon that lived for less is not started again at once
-constexpr int kSignalled = 128;           // and the signal's number is added, as the shell does
 
 class Supervisor {
  public:
@@ -184,7 +184,7 @@ class Supervisor {
 
   // The exit status, where the daemon is not to be started again.
   [[nodiscard]] std::optional<int> verdict() {
-    const int code = WIFEXITED(*status_) ? WEXITSTATUS(*status_) : kSignalled + WTERMSIG(*status_);
+    const int code = shell_status(*status_);
     if (stopping_ || code == 0) return code;
     if (WIFEXITED(*status_) && !announced_) return code;  // it has said why
     failures_ = ready_ ? 0 : failures_ + 1;

@@ -23,7 +23,7 @@
 namespace uzram {
 namespace {
 
-constexpr std::chrono::seconds kPatience{10};
+constexpr std::chrono::seconds kPeerPatience{10};
 
 // A file of memory with these bytes.
 Result<nbd::Fd> file_of(std::span<const std::byte> devices, std::span<const std::byte> clients) {
@@ -31,7 +31,7 @@ Result<nbd::Fd> file_of(std::span<const std::byte> devices, std::span<const std:
   for (auto part : {devices, clients}) {
     while (file.valid() && !part.empty()) {
       const ssize_t n = ::write(file.get(), part.data(), part.size());
-      if (n < 0) return fail(errno, std::string("no memory for the image: ") + std::strerror(errno));
+      if (n < 0) return fail_errno("no memory for the image");
       part = part.subspan(static_cast<std::size_t>(n));
     }
   }
@@ -70,7 +70,7 @@ Result<Predecessor> Predecessor::ask(const std::string& path) {
                           (nobody ? "no daemon that can hand over waits there (one with --state or --supervise does)"
                                   : std::strerror(code)));
   }
-  set_patience(channel.get(), kPatience);
+  set_patience(channel.get(), kPeerPatience);
   StepMessage hello;
   hello.step = Step::hello;
   hello.image_version = kImageVersion;
@@ -140,7 +140,7 @@ void TakeoverPoint::State::answer(const nbd::Fd& channel) {
   socklen_t size = sizeof peer;
   const bool known = ::getsockopt(channel.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
   if (!known || (peer.uid != 0 && peer.uid != ::geteuid())) return;
-  set_patience(channel.get(), kPatience);
+  set_patience(channel.get(), kPeerPatience);
   const auto hello = receive_step(channel.get());
   if (!hello || hello->message.step != Step::hello) return;
   StepMessage message;

@@ -18,11 +18,6 @@ constexpr int kSocketType = SOCK_STREAM | SOCK_CLOEXEC;
 
 std::string quoted(const std::string& text) { return "'" + text + "'"; }
 
-tl::unexpected<Error> fail_errno(const std::string& what) {
-  const int code = errno;
-  return fail(code, what + ": " + std::strerror(code));
-}
-
 sockaddr_un unix_address(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

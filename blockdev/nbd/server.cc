@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <mutex>
 #include <new>
@@ -101,7 +100,7 @@ Result<std::unique_ptr<Server>> Server::listen(DeviceTable& devices, const Serve
   }
   auto state = std::make_unique<State>(devices, options, std::move(tls));
   if (!state->stop_event.valid() || !state->ended_event.valid()) {
-    return fail(errno, std::string("cannot make an eventfd: ") + std::strerror(errno));
+    return fail_errno("cannot make an eventfd");
   }
   if (inherited.unix_socket) {
     state->unix_listener.emplace(std::move(*inherited.unix_socket));
