@@ -127,14 +127,34 @@ bool PageArena::commit(Run run) {
   return back(run);
 }
 
+bool PageArena::may_be_huge(Run run) const {
+  return options_.fd < 0 && !options_.lock && std::uint64_t{run.first} * kFrameSize >= options_.huge_from;
+}
+
+// For the huge pages that the run touches.
+void PageArena::advise_huge_pages(Run run, int advice) const {
+  constexpr std::uintptr_t kHugeBytes = 2 << 20;
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes(FrameNumber{run.first}));
+  const auto end = begin + std::uintptr_t{run.count} * kFrameSize;
+  const auto last = reinterpret_cast<std::uintptr_t>(bytes(FrameNumber{capacity_}));
+  const auto from = begin & ~(kHugeBytes - 1);
+  const auto to = std::min((end + kHugeBytes - 1) & ~(kHugeBytes - 1), last);
+  (void)madvise(reinterpret_cast<void*>(from), to - from, advice);
+}
+
 // Backs frames, and what is kept for them, with mapped memory.
 bool PageArena::back(Run run) {
+  // The advice holds for as long as memory is taken. Otherwise khugepaged would fill the holes of what was given back.
+  const bool huge = may_be_huge(run) && run.first % kChunkFrames == 0;
+  if (huge) advise_huge_pages(run, MADV_HUGEPAGE);
   const auto populated = [this](void* at, std::size_t bytes) {
     return populate(at, bytes) && (!options_.lock || lock_present(at, bytes));
   };
-  return populated(bytes(FrameNumber{run.first}), run.count * kFrameSize) &&
-         populated(&states_[run.first], run.count * sizeof(ZspageState)) &&
-         populated(&absent_[run.first / 64], (run.count + 63) / 64 * sizeof(std::uint64_t));
+  const bool backed = populated(bytes(FrameNumber{run.first}), run.count * kFrameSize) &&
+                      populated(&states_[run.first], run.count * sizeof(ZspageState)) &&
+                      populated(&absent_[run.first / 64], (run.count + 63) / 64 * sizeof(std::uint64_t));
+  if (huge) advise_huge_pages(run, MADV_NOHUGEPAGE);
+  return backed;
 }
 
 void PageArena::add_free(Run run) {
@@ -181,6 +201,9 @@ bool PageArena::give_back(Run run) {
   std::byte* const from = bytes(FrameNumber{run.first});
   const std::size_t size = run.count * kFrameSize;
   if (options_.fd >= 0) return punch_file(options_.fd, std::uint64_t{run.first} * kFrameSize, size);
+  // A part of a huge page stays with it until the machine is short of memory, unless the huge page is split: this does
+  // it.
+  if (may_be_huge(run)) (void)madvise(from, size, MADV_COLD);
   // Unlocking a part would take the kernel memory for one mapping more. Kernels before 5.18 know no other way.
   if (options_.lock && madvise(from, size, kDontNeedLocked) == 0) return true;
   if (options_.lock && munlock(from, size) != 0) return false;

@@ -72,6 +72,8 @@ void PageArena::map(std::uint64_t bytes) {
   states_ = static_cast<ZspageState*>(reserve_range(frames * sizeof(ZspageState)));
   absent_ = static_cast<std::uint64_t*>(reserve_range(frames / 8));
   capacity_ = static_cast<std::uint32_t>(frames);
+  // Huge pages only where `back` asks for them, whatever the system's default.
+  if (base_ != nullptr && options_.fd < 0) (void)madvise(base_, bytes, MADV_NOHUGEPAGE);
   if (base_ != nullptr && states_ != nullptr && absent_ != nullptr) return;
   const int error = errno;
   unmap();

@@ -41,6 +41,9 @@ class PageArena {
     bool lock = false;           // mlock what is committed
     std::uint64_t ahead = 0;     // bytes that a thread of the caller's keeps free by `grow_ahead`; 0: there is none
     int fd = -1;                 // the file to share, kept open by the caller; -1: private memory
+    // Private memory that is not locked comes in huge pages from this byte on: where so much is kept that the processor
+    // cannot hold the addresses of its pages, and the 1 MiB that may be taken ahead is little beside it.
+    std::uint64_t huge_from = 256 << 20;
   };
 
   static constexpr std::uint32_t kChunkFrames = 256;
@@ -116,6 +119,8 @@ class PageArena {
   [[nodiscard]] bool begin_file();
   [[noreturn]] void abandon(const char* what);
   [[nodiscard]] bool back(Run run);
+  [[nodiscard]] bool may_be_huge(Run run) const;
+  void advise_huge_pages(Run run, int advice) const;
   [[nodiscard]] Run claim_run();  // under mutex_; an uncommitted run, or an empty one
   [[nodiscard]] bool commit(Run run);
   void add_free(Run run);         // under mutex_

@@ -67,32 +67,33 @@ class Store {
   std::array<StreamPtr, 2> streams_;
 };
 
-// Every page compressed by the plain library, one after the other in memory.
+// Every page compressed by the plain library, one after the other in memory; with the same jobs.
 class PlainStore {
  public:
-  PlainStore(const Corpus& corpus, const CodecSpec& codec) : corpus_(corpus), plain_(Plain::make(codec)) {
+  PlainStore(const Corpus& corpus, const CodecSpec& codec)
+      : corpus_(corpus), plain_{Plain::make(codec), Plain::make(codec)} {
     std::array<std::byte, Plain::kRoom> room;
     ends_.push_back(0);
     for (std::size_t n = 0; n < corpus.pages(); ++n) {
-      const std::size_t length = plain_->compress(corpus.page(n), room);
+      const std::size_t length = plain_[0]->compress(corpus.page(n), room);
       bytes_.insert(bytes_.end(), room.begin(), room.begin() + static_cast<std::ptrdiff_t>(length));
       ends_.push_back(bytes_.size());
     }
   }
-  void compress(std::size_t first, std::size_t end) {
+  void write(std::size_t first, std::size_t end, unsigned worker = 0) {
     std::array<std::byte, Plain::kRoom> room;
-    for (std::size_t n = first; n < end; ++n) (void)plain_->compress(corpus_.page(n), room);
+    for (std::size_t n = first; n < end; ++n) (void)plain_[worker]->compress(corpus_.page(n), room);
   }
-  void decompress(std::size_t first, std::size_t end) {
+  void read(std::size_t first, std::size_t end, unsigned worker = 0) {
     std::array<std::byte, kPageSize> page;
     for (std::size_t n = first; n < end; ++n) {
-      plain_->decompress(std::span(bytes_).subspan(ends_[n], ends_[n + 1] - ends_[n]), page);
+      plain_[worker]->decompress(std::span(bytes_).subspan(ends_[n], ends_[n + 1] - ends_[n]), page);
     }
   }
 
  private:
   const Corpus& corpus_;
-  std::unique_ptr<Plain> plain_;
+  std::array<std::unique_ptr<Plain>, 2> plain_;
   std::vector<std::byte> bytes_;
   std::vector<std::size_t> ends_;  // page n is [ends_[n], ends_[n + 1])
 };
@@ -136,8 +137,8 @@ void against_plain(PageArena& arena, const Corpus& corpus, const CodecSpec& code
   Store unchecked(arena, corpus, codec, false);
   store.write(0, pages);
   unchecked.write(0, pages);
-  const Job compress = [&](std::size_t first, std::size_t end) { plain.compress(first, end); };
-  const Job decompress = [&](std::size_t first, std::size_t end) { plain.decompress(first, end); };
+  const Job compress = [&](std::size_t first, std::size_t end) { plain.write(first, end); };
+  const Job decompress = [&](std::size_t first, std::size_t end) { plain.read(first, end); };
 
   print_head(codec.to_string() + ", one thread", "plain", "device");
   compare_jobs("write over what is there", rounds, pages, compress,
@@ -182,21 +183,19 @@ void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec,
   Store one_class(arena, alike, codec, true);
   store.write(0, pages);
   one_class.write(0, pages);
-  std::array<std::unique_ptr<Plain>, 2> plain = {Plain::make(codec), Plain::make(codec)};
+  PlainStore plain(corpus, codec);
 
   print_head(codec.to_string() + ", two threads", "one", "two");
-  scale("plain, two threads", rounds, pages, [&](std::size_t first, std::size_t end, unsigned worker) {
-    std::array<std::byte, Plain::kRoom> room;
-    for (std::size_t n = first; n < end; ++n) (void)plain[worker]->compress(corpus.page(n), room);
-  });
-  const auto writes = [](Store& s) {
+  const auto writes = [](auto& s) {
     return [&s](std::size_t first, std::size_t end, unsigned worker) { s.write(first, end, worker); };
   };
-  const auto reads = [](Store& s) {
+  const auto reads = [](auto& s) {
     return [&s](std::size_t first, std::size_t end, unsigned worker) { s.read(first, end, worker); };
   };
+  scale("plain write, two threads", rounds, pages, writes(plain));
   scale("write, two threads", rounds, pages, writes(store));
   scale("write, two threads, one class", rounds, pages, writes(one_class));
+  scale("plain read, two threads", rounds, pages, reads(plain));
   scale("read, two threads", rounds, pages, reads(store));
   scale("read, two threads, one class", rounds, pages, reads(one_class));
   store.verify();

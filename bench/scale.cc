@@ -17,6 +17,7 @@
 #include "allocator/ensure.h"
 #include "bench/corpus.h"
 #include "bench/main.h"
+#include "bench/page_array.h"
 #include "bench/plain.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
@@ -25,6 +26,9 @@ namespace uzram::bench {
 namespace {
 
 using Random = std::mt19937_64;
+
+// LZ4 makes this or less of the pages that the large device holds, so that 16 GiB of them fit this machine.
+constexpr std::size_t kMostLength = kPageSize / 6;
 
 // A device whose pages are a corpus's; which page holds which is remembered.
 class Store {
@@ -64,52 +68,86 @@ class Store {
   std::vector<std::uint32_t> holds_;
 };
 
-// The corpus's pages that LZ4 makes a sixth of or less, so that 16 GiB of them fit this machine.
+// What a device of any design would do at least: the same pages in a PageArray.
+class ArrayStore {
+ public:
+  ArrayStore(const Corpus& corpus, std::size_t pages)
+      : corpus_(corpus), pages_(pages), array_(pages, kMostLength + 1) {}
+
+  void write(std::size_t page, std::size_t what) { array_.write(state_, page, corpus_.page(what)); }
+  void read(std::size_t page, std::span<std::byte, kPageSize> out) { array_.read(page, out); }
+  [[nodiscard]] std::size_t pages() const { return pages_; }
+
+ private:
+  const Corpus& corpus_;
+  const std::size_t pages_;
+  PageArray array_;
+  LZ4_stream_t state_{};
+};
+
+// The corpus's pages that LZ4 makes kMostLength of or less.
 std::vector<std::uint32_t> compressible(const Corpus& corpus) {
   const auto plain = Plain::make({});
   std::array<std::byte, Plain::kRoom> room;
   std::vector<std::uint32_t> pages;
   for (std::size_t n = 0; n < corpus.pages(); ++n) {
     const std::size_t length = plain->compress(corpus.page(n), room);
-    if (length >= 100 && length <= kPageSize / 6) pages.push_back(static_cast<std::uint32_t>(n));
+    if (length >= 100 && length <= kMostLength) pages.push_back(static_cast<std::uint32_t>(n));
   }
   if (pages.empty()) throw std::runtime_error("the corpus has no page that compresses to a sixth");
   return pages;
 }
 
-void size_of_device(const Corpus& corpus, std::uint64_t bytes, int rounds) {
-  constexpr std::size_t kSmallPages = (256 << 20) / kPageSize;
+// Times random operations on `large` and on `small`, which hold pages of `usable` already.
+template <class Pages>
+void size_rows(const char* name, Pages& large, Pages& small, const std::vector<std::uint32_t>& usable, int rounds) {
   constexpr std::size_t kOperations = 20'000;  // in one slice
   constexpr std::size_t kSlices = 8;
-  const std::vector<std::uint32_t> usable = compressible(corpus);
   Random random(1);
-  PageArena arena({});
-  Store large(arena, corpus, bytes / kPageSize, 0);
-  Store small(arena, corpus, std::min(kSmallPages, large.pages()), 1);
-  for (Store* store : {&large, &small}) {
-    for (std::size_t page = 0; page < store->pages(); ++page) store->write(page, usable[random() % usable.size()]);
-  }
-  const auto time_of_slice = [&](Store& store, const std::function<void(std::size_t)>& operation) {
-    return time_of(CLOCK_THREAD_CPUTIME_ID, [&] {
-      for (std::size_t i = 0; i < kOperations; ++i) operation(random() % store.pages());
-    });
-  };
-  std::array<std::byte, kPageSize> bytes_read;
   const auto row = [&](const char* what, const auto& operation) {
-    const auto time = [&](Store& store) {
-      return time_of_slice(store, [&](std::size_t page) { operation(store, page); });
+    const auto time = [&](Pages& pages) {
+      return time_of(CLOCK_THREAD_CPUTIME_ID, [&] {
+        for (std::size_t i = 0; i < kOperations; ++i) operation(pages, random() % pages.pages());
+      });
     };
     const Comparison c = compare(
         rounds, kSlices, [&](std::size_t) { return time(large); }, [&](std::size_t) { return time(small); });
     const double operations = kOperations * kSlices;
-    std::printf("%-34s %8.0f %8.0f %8.3f\n", what, c.seconds_a.median() / operations * 1e9,
-                c.seconds_b.median() / operations * 1e9, c.a_over_b.median());
+    std::printf("%-34s %8.0f %8.0f %8.3f\n", (std::string(what) + name).c_str(),
+                c.seconds_a.median() / operations * 1e9, c.seconds_b.median() / operations * 1e9, c.a_over_b.median());
   };
+  std::array<std::byte, kPageSize> bytes;
+  row("write", [&](Pages& pages, std::size_t page) { pages.write(page, usable[random() % usable.size()]); });
+  row("read", [&](Pages& pages, std::size_t page) { pages.read(page, bytes); });
+}
+
+template <class Pages>
+void fill(Pages& pages, const std::vector<std::uint32_t>& usable) {
+  Random random(2);
+  for (std::size_t page = 0; page < pages.pages(); ++page) pages.write(page, usable[random() % usable.size()]);
+}
+
+void size_of_device(const Corpus& corpus, std::uint64_t bytes, int rounds) {
+  constexpr std::size_t kSmallPages = (256 << 20) / kPageSize;
+  const std::vector<std::uint32_t> usable = compressible(corpus);
+  const std::size_t pages = bytes / kPageSize;
   const std::string large_size = std::to_string(bytes >> 20) + " MiB";
   std::printf("\n%-34s %8s %8s %8s\n", "one random operation, ns", large_size.c_str(), "256 MiB", "ratio");
-  row("write", [&](Store& store, std::size_t page) { store.write(page, usable[random() % usable.size()]); });
-  row("read", [&](Store& store, std::size_t page) { store.read(page, bytes_read); });
-  for (std::size_t i = 0; i < kOperations; ++i) large.verify(random() % large.pages());
+  {
+    PageArena arena({});
+    Store large(arena, corpus, pages, 0);
+    Store small(arena, corpus, std::min(kSmallPages, pages), 1);
+    fill(large, usable);
+    fill(small, usable);
+    size_rows("", large, small, usable, rounds);
+    Random random(3);
+    for (int i = 0; i < 20'000; ++i) large.verify(random() % large.pages());
+  }
+  ArrayStore large(corpus, pages);
+  ArrayStore small(corpus, std::min(kSmallPages, pages));
+  fill(large, usable);
+  fill(small, usable);
+  size_rows(", plain LZ4 and an array", large, small, usable, rounds);
 }
 
 void overwrites(const Corpus& corpus) {

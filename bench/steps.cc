@@ -1,11 +1,8 @@
-// Measures what each step of a write adds to plain LZ4 on the same pages: the steps are done one more at a time, in
-// turns, and the last is the device itself.
-
-#include <lz4.h>
+// Measures what each step of a write adds to the plain library on the same pages: the steps are done one more at a
+// time, in turns, and the last is the device itself.
 
 #include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -13,6 +10,7 @@
 
 #include "bench/corpus.h"
 #include "bench/main.h"
+#include "bench/plain.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
 #include "blockdev/object_check.h"
@@ -28,17 +26,15 @@ constexpr std::size_t kMostLength = 3264;  // what is longer is kept as it is: h
 
 class Steps {
  public:
-  explicit Steps(const Corpus& corpus)
+  Steps(const Corpus& corpus, const CodecSpec& codec)
       : corpus_(corpus),
-        device_(Device::create(arena_, {.name = "bench", .size = corpus.pages() * kPageSize}).value()),
+        device_(Device::create(arena_, {.name = "bench", .size = corpus.pages() * kPageSize, .codec = codec}).value()),
         stream_(device_->make_stream()),
-        compressor_(make_compressor({})),
+        plain_(Plain::make(codec)),
+        compressor_(make_compressor(codec)),
         cold_(corpus.pages() * kPageSize) {}
 
-  void plain(std::size_t page) {
-    (void)LZ4_compress_fast(reinterpret_cast<const char*>(corpus_.page(page).data()),
-                            reinterpret_cast<char*>(out_.data()), kPageSize, static_cast<int>(out_.size()), 1);
-  }
+  void plain(std::size_t page) { (void)plain_->compress(corpus_.page(page), out_); }
   // The payload, in `out_`; empty where there is none to be kept.
   std::span<const std::byte> compressed(std::size_t page) {
     if (same_filled_word(corpus_.page(page))) return {};
@@ -65,20 +61,25 @@ class Steps {
   PageArena arena_{PageArena::Options{}};
   std::unique_ptr<Device> device_;
   StreamPtr stream_;
+  std::unique_ptr<Plain> plain_;
   std::unique_ptr<Compressor> compressor_;
   std::vector<std::byte> cold_;
-  std::array<std::byte, LZ4_COMPRESSBOUND(kPageSize)> out_;
+  std::array<std::byte, Plain::kRoom> out_;
   std::uint64_t checks_ = 0;
 };
 
 int run(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: steps FILE\nFILE: pages, as from bench/make-corpus; its first 64 MiB are used\n");
+  if (argc < 2 || argc > 3) {
+    std::fprintf(stderr,
+                 "usage: steps FILE [ALGORITHM]\nFILE: pages, as from bench/make-corpus; its first 64 MiB are used\n"
+                 "ALGORITHM: lz4 unless named\n");
     return 2;
   }
   const Corpus corpus = Corpus::of_file(argv[1], 64 << 20);
-  Steps steps(corpus);
-  constexpr std::array kNames = {"plain LZ4", "same-filled test, limited length", "and the check",
+  const auto codec = CodecSpec::parse(argc == 3 ? argv[2] : "lz4");
+  if (!codec) throw std::runtime_error(codec.error());
+  Steps steps(corpus, *codec);
+  constexpr std::array kNames = {"the plain library", "same-filled test, limited length", "and the check",
                                  "and a copy into cold memory", "the device"};
   std::array<Spread, kNames.size()> relative;
   double plain_seconds = 0;
@@ -99,7 +100,7 @@ int run(int argc, char** argv) {
     for (std::size_t step = 0; step < took.size(); ++step) relative[step].add(took[step] / took[0]);
     plain_seconds = took[0];
   }
-  std::printf("%-34s %8s   quartiles, %d rounds; plain LZ4 takes %.0f ns a page (%llx)\n", "", "time", kRounds,
+  std::printf("%-34s %8s   quartiles, %d rounds; the plain library takes %.0f ns a page (%llx)\n", "", "time", kRounds,
               plain_seconds / static_cast<double>(corpus.pages()) * 1e9,
               static_cast<unsigned long long>(steps.checks()));
   for (std::size_t step = 0; step < kNames.size(); ++step) {

@@ -4,8 +4,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cinttypes>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <set>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -115,6 +119,61 @@ TEST(PageArena, GivesFreeFramesBackInBoundedBatches) {
   EXPECT_EQ(static_cast<std::uint64_t>(
                 std::count_if(frames.begin(), frames.end(), [&](FrameNumber f) { return !is_resident(arena, f); })),
             stats.released_frames);
+}
+
+// Bytes of huge pages in the mappings of the arena's committed frames.
+std::uint64_t huge_bytes(const PageArena& arena) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(arena.bytes(FrameNumber{0}));
+  const auto end = reinterpret_cast<std::uintptr_t>(arena.bytes(arena.end()));
+  std::ifstream smaps("/proc/self/smaps");
+  std::uint64_t kib = 0;
+  bool ours = false;
+  for (std::string line; std::getline(smaps, line);) {
+    std::uintptr_t from = 0;
+    std::uintptr_t to = 0;
+    std::uint64_t n = 0;
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2) ours = from < end && to > begin;
+    if (ours && std::sscanf(line.c_str(), "AnonHugePages: %" SCNu64, &n) == 1) kib += n;
+  }
+  return kib * 1024;
+}
+
+// What the kernel has counted since it was booted.
+std::uint64_t huge_pages_split() {
+  std::ifstream vmstat("/proc/vmstat");
+  std::string name;
+  std::uint64_t count = 0;
+  while (vmstat >> name >> count && name != "thp_split_page") continue;
+  return name == "thp_split_page" ? count : 0;
+}
+
+TEST(PageArena, TakesHugePagesWhereThereIsMuchAndGivesPartsOfThemBack) {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string enabled;
+  std::getline(file, enabled);
+  const bool has_huge_pages = !enabled.empty() && enabled.find("[never]") == std::string::npos;
+
+  PageArena small({});
+  (void)allocate(small, 4096);
+  EXPECT_EQ(huge_bytes(small), 0U);
+
+  PageArena arena({.huge_from = 4 * kMiB});
+  const auto frames = allocate(arena, 4096);
+  const std::uint64_t huge = huge_bytes(arena);
+  EXPECT_LE(huge, 14 * kMiB);
+  EXPECT_EQ(huge >= 8 * kMiB, has_huge_pages) << huge << " bytes of huge pages; " << enabled;
+
+  const std::uint64_t split = huge_pages_split();
+  for (const FrameNumber f : frames) std::memset(arena.bytes(f), static_cast<int>(raw(f) % 251), kFrameSize);
+  for (std::size_t i = 0; i < frames.size(); i += 2) arena.free({&frames[i], 1});
+  EXPECT_GT(arena.stats().released_frames, 500U);
+  EXPECT_EQ(huge_pages_split() > split, has_huge_pages);
+  for (std::size_t i = 1; i < frames.size(); i += 2) {
+    EXPECT_EQ(std::to_integer<unsigned>(arena.bytes(frames[i])[17]), raw(frames[i]) % 251);
+  }
+  const FrameNumber end = arena.end();
+  (void)allocate(arena, 2000);
+  EXPECT_EQ(arena.end(), end);
 }
 
 TEST(PageArena, UsesWhatItGaveBackBeforeItGrows) {
