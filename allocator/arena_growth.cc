@@ -201,8 +201,7 @@ bool PageArena::give_back(Run run) {
   std::byte* const from = bytes(FrameNumber{run.first});
   const std::size_t size = run.count * kFrameSize;
   if (options_.fd >= 0) return punch_file(options_.fd, std::uint64_t{run.first} * kFrameSize, size);
-  // A part of a huge page stays with it until the machine is short of memory, unless the huge page is split: this does
-  // it.
+  // Parts of a huge page stay with it until the machine is short of memory, unless it is split; this splits it.
   if (may_be_huge(run)) (void)madvise(from, size, MADV_COLD);
   // Unlocking a part would take the kernel memory for one mapping more. Kernels before 5.18 know no other way.
   if (options_.lock && madvise(from, size, kDontNeedLocked) == 0) return true;
