@@ -19,15 +19,28 @@ constexpr int kDontNeedLocked = 24;  // MADV_DONTNEED_LOCKED, which the C librar
 // stays one mapping whatever is locked and given back in it.
 bool lock_present(void* at, std::size_t bytes) { return mlock2(at, bytes, MLOCK_ONFAULT) == 0; }
 
+struct Addresses {
+  std::uintptr_t begin = 0;
+  std::uintptr_t end = 0;
+};
+
+// The range and what of pages of `page` bytes, a power of two, lies around it.
+Addresses in_pages_of(std::uintptr_t page, const void* from, std::size_t bytes) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(from);
+  return {begin & ~(page - 1), (begin + bytes + page - 1) & ~(page - 1)};
+}
+
+int advise(Addresses range, int advice) {
+  return madvise(reinterpret_cast<void*>(range.begin), range.end - range.begin, advice);
+}
+
 // Backs the range with memory now, so that no later access can fault for want of it.
-bool populate(void* from, std::size_t bytes) {
-  const auto page = static_cast<std::uintptr_t>(kFrameSize);
-  const auto start = reinterpret_cast<std::uintptr_t>(from) & ~(page - 1);
-  const auto end = (reinterpret_cast<std::uintptr_t>(from) + bytes + page - 1) & ~(page - 1);
-  if (madvise(reinterpret_cast<void*>(start), end - start, MADV_POPULATE_WRITE) == 0) return true;
+bool populate(const void* from, std::size_t bytes) {
+  const Addresses range = in_pages_of(kFrameSize, from, bytes);
+  if (advise(range, MADV_POPULATE_WRITE) == 0) return true;
   if (errno != EINVAL) return false;
   // Kernels before 5.14 cannot populate: touch each page without changing it.
-  for (std::uintptr_t at = start; at < end; at += page) {
+  for (std::uintptr_t at = range.begin; at < range.end; at += kFrameSize) {
     std::atomic_ref<std::uint8_t>(*reinterpret_cast<std::uint8_t*>(at)).fetch_or(0, std::memory_order_relaxed);
   }
   return true;
@@ -134,12 +147,9 @@ bool PageArena::may_be_huge(Run run) const {
 // For the huge pages that the run touches.
 void PageArena::advise_huge_pages(Run run, int advice) const {
   constexpr std::uintptr_t kHugeBytes = 2 << 20;
-  const auto begin = reinterpret_cast<std::uintptr_t>(bytes(FrameNumber{run.first}));
-  const auto end = begin + std::uintptr_t{run.count} * kFrameSize;
-  const auto last = reinterpret_cast<std::uintptr_t>(bytes(FrameNumber{capacity_}));
-  const auto from = begin & ~(kHugeBytes - 1);
-  const auto to = std::min((end + kHugeBytes - 1) & ~(kHugeBytes - 1), last);
-  (void)madvise(reinterpret_cast<void*>(from), to - from, advice);
+  Addresses range = in_pages_of(kHugeBytes, bytes(FrameNumber{run.first}), run.count * kFrameSize);
+  range.end = std::min(range.end, reinterpret_cast<std::uintptr_t>(bytes(FrameNumber{capacity_})));
+  (void)advise(range, advice);
 }
 
 // Backs frames, and what is kept for them, with mapped memory.

@@ -3,13 +3,13 @@
 // do. Nothing is checked but what its own parsing needs. Without --lz4 nothing is kept, and reads return what the
 // buffer happens to hold, so that client and socket are all that is measured; with it pages are in a PageArray.
 
+#include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -21,7 +21,11 @@
 #include "bench/corpus.h"
 #include "bench/main.h"
 #include "bench/page_array.h"
-#include "blockdev/nbd/wire.h"
+#include "blockdev/nbd/connection.h"
+#include "blockdev/nbd/listener.h"
+#include "blockdev/nbd/option_writer.h"
+#include "blockdev/nbd/reply_buffer.h"
+#include "blockdev/nbd/request.h"
 #include "blockdev/types.h"
 
 namespace uzram::bench {
@@ -44,10 +48,7 @@ struct Gone {};
 
 class Client {
  public:
-  Client(int socket, Served& served) : socket_(socket), served_(served) {}
-  ~Client() { close(socket_); }
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
+  Client(Fd socket, Served& served) : socket_(std::move(socket)), served_(served) {}
 
   // Until the client leaves.
   void serve() {
@@ -58,19 +59,24 @@ class Client {
       send_replies();
       std::memmove(in_.data(), in_.data() + used, received_ - used);
       received_ -= used;
-      const ssize_t n = recv(socket_, in_.data() + received_, in_.size() - received_, 0);
+      const ssize_t n = recv(socket_.get(), in_.data() + received_, in_.size() - received_, 0);
       if (n <= 0) return;
       received_ += static_cast<std::size_t>(n);
     }
   }
 
  private:
-  static std::byte* put_option_reply(std::byte* p, std::uint32_t option, OptionReply type, std::uint32_t length) {
-    return store_be(store_be(store_be(store_be(p, kOptionReplyMagic), option), type), length);
+  void receive_all(std::span<std::byte> to) {
+    const bool all = to.empty() || recv(socket_.get(), to.data(), to.size(), MSG_WAITALL) == std::ssize(to);
+    if (!all) throw Gone();
   }
 
-  void receive_all(void* to, std::size_t length) {
-    if (length != 0 && recv(socket_, to, length, MSG_WAITALL) != static_cast<ssize_t>(length)) throw Gone();
+  void send_all(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      const ssize_t n = send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n <= 0) throw Gone();
+      bytes = bytes.subspan(static_cast<std::size_t>(n));
+    }
   }
 
   std::byte* reply(std::size_t length) {
@@ -80,73 +86,64 @@ class Client {
   }
 
   void send_replies() {
-    for (std::size_t sent = 0; sent < replied_;) {
-      const ssize_t n = send(socket_, out_.data() + sent, replied_ - sent, MSG_NOSIGNAL);
-      if (n <= 0) throw Gone();
-      sent += static_cast<std::size_t>(n);
-    }
+    send_all(std::span(out_).first(replied_));
     replied_ = 0;
   }
 
   // Knows NBD_OPT_GO, and that it knows no other; false where the client leaves.
   bool handshake() {
-    store_be(store_be(store_be(reply(18), kInitMagic), kOptionMagic),
-             static_cast<std::uint16_t>(kFlagFixedNewstyle | kFlagNoZeroes));
-    send_replies();
-    std::array<std::byte, 4> client_flags;
-    receive_all(client_flags.data(), client_flags.size());
+    OptionWriter greeting;
+    greeting.put(kInitMagic);
+    greeting.put(kOptionMagic);
+    greeting.put(static_cast<std::uint16_t>(kFlagFixedNewstyle | kFlagNoZeroes));
+    send_all(greeting.bytes());
+    receive_all(std::span(in_).first<sizeof(std::uint32_t)>());  // the client's flags
     while (true) {
       std::array<std::byte, kOptionHeaderBytes> header;
-      receive_all(header.data(), header.size());
-      const auto option = load_be<std::uint32_t>(header.data() + 8);
+      receive_all(header);
+      const auto option = Option{load_be<std::uint32_t>(header.data() + 8)};
       const auto length = load_be<std::uint32_t>(header.data() + 12);
       if (length > in_.size()) throw Gone();
-      receive_all(in_.data(), length);
-      const bool go = option == static_cast<std::uint32_t>(Option::go);
-      if (go) {
-        constexpr std::uint32_t kInfoBytes = 12;
-        std::byte* p =
-            put_option_reply(reply(kOptionReplyHeaderBytes + kInfoBytes), option, OptionReply::info, kInfoBytes);
-        p = store_be(store_be(p, Info::exported), served_.bytes);
-        store_be(p, static_cast<std::uint16_t>(kHasFlags | kSendFlush));
+      receive_all(std::span(in_).first(length));
+      OptionWriter answers;
+      if (option == Option::go) {
+        answers.export_info(option, served_.bytes, kHasFlags | kSendFlush);
+        answers.ack(option);
+      } else {
+        answers.refuse(option, OptionReply::err_unsup, "");
       }
-      put_option_reply(reply(kOptionReplyHeaderBytes), option, go ? OptionReply::ack : OptionReply::err_unsup, 0);
-      send_replies();
-      if (go || option == static_cast<std::uint32_t>(Option::abort)) return go;
+      send_all(answers.bytes());
+      if (option == Option::go || option == Option::abort) return option == Option::go;
     }
   }
 
   // Executes the request at `p`, if all of its bytes are there, and returns how many they are.
   std::size_t execute(const std::byte* p, std::size_t available) {
+    Request request;
     if (available < kRequestBytes) return 0;
-    const auto command = Command{load_be<std::uint16_t>(p + 6)};
-    const auto cookie = load_be<std::uint64_t>(p + 8);
-    const auto offset = load_be<std::uint64_t>(p + 16);
-    const auto length = load_be<std::uint32_t>(p + 24);
-    if (command == Command::disconnect) throw Gone();
-    const bool in_pages = offset % kPageSize == 0 && length % kPageSize == 0;
-    if (!in_pages || length > kBufferBytes / 2 || offset + length > served_.bytes) {
+    if (!decode(p, false, request) || request.command == Command::disconnect) throw Gone();
+    const bool in_pages = request.offset % kPageSize == 0 && request.length % kPageSize == 0;
+    const bool inside = request.offset <= served_.bytes && request.length <= served_.bytes - request.offset;
+    if (!in_pages || !inside || request.length > kBufferBytes / 2) {
       throw std::runtime_error("a request that is not of whole pages, of at most 1 MiB");
     }
-    const std::size_t size = kRequestBytes + (command == Command::write ? length : 0);
+    const std::size_t size = kRequestBytes + request.payload;
     if (available < size) return 0;
-    const std::size_t returned = command == Command::read ? length : 0;
-    std::byte* const header = reply(kSimpleReplyBytes + returned);
-    store_be(store_be(store_be(header, kSimpleReplyMagic), std::uint32_t{0}), cookie);
-    if (served_.pages) {
-      for (std::uint32_t at = 0; at < length; at += kPageSize) {
-        const std::uint64_t page = (offset + at) / kPageSize;
-        if (command == Command::write) {
-          served_.pages->write(lz4_, page, ConstPage(p + kRequestBytes + at, kPageSize));
-        } else if (command == Command::read) {
-          served_.pages->read(page, Page(header + kSimpleReplyBytes + at, kPageSize));
-        }
-      }
+    const std::size_t returned = request.command == Command::read ? request.length : 0;
+    std::byte* const data =
+        ReplyBuffer::put_simple(reply(kSimpleReplyBytes + returned), request.cookie, WireError::none);
+    if (!served_.pages) return size;
+    const std::uint64_t first = request.offset / kPageSize;
+    for (std::uint64_t at = 0; at < request.payload; at += kPageSize) {
+      served_.pages->write(lz4_, first + at / kPageSize, ConstPage(p + kRequestBytes + at, kPageSize));
+    }
+    for (std::uint64_t at = 0; at < returned; at += kPageSize) {
+      served_.pages->read(first + at / kPageSize, Page(data + at, kPageSize));
     }
     return size;
   }
 
-  const int socket_;
+  const Fd socket_;
   Served& served_;
   LZ4_stream_t lz4_{};
   std::vector<std::byte> in_ = std::vector<std::byte>(kBufferBytes);
@@ -154,18 +151,6 @@ class Client {
   std::size_t received_ = 0;
   std::size_t replied_ = 0;
 };
-
-int listen_on(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) throw std::runtime_error(path + ": too long for a socket");
-  path.copy(address.sun_path, path.size());
-  const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-  if (fd < 0 || bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || listen(fd, 16) != 0) {
-    throw std::runtime_error(path + ": " + std::strerror(errno));
-  }
-  return fd;
-}
 
 int run(int argc, char** argv) {
   CLI::App app("The least that an NBD server can cost, to compare others with");
@@ -179,13 +164,17 @@ int run(int argc, char** argv) {
 
   Served served{.bytes = size_of_option("SIZE", size), .pages = {}};
   if (lz4) served.pages.emplace(served.bytes / kPageSize, kPageSize);
-  const int listener = listen_on(path);
+  const auto listener = UnixListener::listen(path);
+  if (!listener) throw std::runtime_error(listener.error().message);
   while (true) {
-    const int socket = accept(listener, nullptr, nullptr);
-    if (socket < 0) throw std::runtime_error(std::strerror(errno));
-    std::thread([socket, &served] {
+    pollfd wait{listener->fd(), POLLIN, 0};
+    (void)poll(&wait, 1, -1);
+    Fd socket(accept(listener->fd(), nullptr, nullptr));
+    if (!socket.valid() && errno == EAGAIN) continue;
+    if (!socket.valid()) throw std::runtime_error(std::strerror(errno));
+    std::thread([socket = std::move(socket), &served]() mutable {
       try {
-        Client(socket, served).serve();
+        Client(std::move(socket), served).serve();
       } catch (const Gone&) {
         return;
       }
