@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -11,11 +10,6 @@ namespace uzram {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string file_text(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // The kernel writes blanks and backslashes in paths as \ooo.
 std::string unescape(std::string_view text) {
@@ -44,6 +38,13 @@ std::string first_line(std::string text) {
 }
 
 }  // namespace
+
+std::string file_text(const fs::path& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();  // where an iterator over the buffer would throw at a failing read
+  return std::move(text).str();
+}
 
 std::string NbdUse::describe() const {
   std::string text = path();

@@ -4,6 +4,7 @@
 //
 // Threads: everything may be called from any thread.
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,6 +37,9 @@ struct NbdUse {
 
 // Whether something is mounted at exactly this folder.
 [[nodiscard]] bool is_mount_point(const std::string& folder);
+
+// A file of the kernel's; as far as it can be read, since an attribute goes away under its readers with its device.
+[[nodiscard]] std::string file_text(const std::filesystem::path& path);
 
 // The parsers, apart from the kernel's files.
 struct MountLine {

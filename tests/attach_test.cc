@@ -174,6 +174,13 @@ TEST(Mounts, RootIsAMountPointAndItsFoldersNeedNotBe) {
   EXPECT_FALSE(is_mount_point("/proc/self"));
 }
 
+TEST(Mounts, AttributeThatCannotBeReadIsEmpty) {
+  // Page 0 of a process is not mapped: open works, and read fails as it does for an attribute whose device has gone.
+  EXPECT_EQ(file_text("/proc/self/mem"), "");
+  EXPECT_EQ(file_text("/sys/block/nothing/pid"), "");
+  EXPECT_EQ(file_text("/proc/sys/kernel/ostype"), "Linux\n");
+}
+
 TEST(RunTool, KeepsWhatTheToolSays) {
   const auto result = run_tool({"sh", "-c", "echo out; echo err >&2; exit 3"});
   ASSERT_TRUE(result);

@@ -55,7 +55,8 @@ finally kill -KILL "$holder"
 wait_until 100 test -e "$work/held"
 [ "$(awk '$1 == "/dev/nbd0" { print $4 }' /proc/swaps)" -gt 16384 ] || fail "hardly anything is swapped out"
 gone_at_once
-kill -KILL "$holder"
+# Perhaps it has met memory that is lost, and died of it.
+kill -KILL "$holder" || true
 wait "$holder" || true
 
 start_daemon --size 128M
