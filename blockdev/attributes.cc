@@ -4,7 +4,10 @@
 #include <charconv>
 #include <cstdio>
 #include <iterator>
+#include <optional>
+#include <sstream>
 
+#include "blockdev/backing_file.h"
 #include "blockdev/size.h"
 
 namespace uzram {
@@ -46,8 +49,19 @@ std::string show_mm_stat(const Device& d) {
                 Ull{s.pages_compacted}, Ull{s.huge_pages}, Ull{s.huge_pages_since});
 }
 
-// Without a backing device nothing is ever written back.
-std::string show_bd_stat(const Device&) { return format("%8llu %8llu %8llu\n", Ull{0}, Ull{0}, Ull{0}); }
+std::string show_bd_stat(const Device& d) {
+  const DeviceStats s = d.stats();
+  return format("%8llu %8llu %8llu\n", Ull{s.bd_count}, Ull{s.bd_reads}, Ull{s.bd_writes});
+}
+
+std::string show_backing_dev(const Device& d) {
+  const BackingFile* const backing = d.options().backing;
+  return (backing == nullptr ? "none" : backing->path()) + "\n";
+}
+
+std::string show_writeback_limit(const Device& d) { return std::to_string(d.writeback_limit().pages.load()) + "\n"; }
+
+std::string show_writeback_limit_enable(const Device& d) { return d.writeback_limit().enabled.load() ? "1\n" : "0\n"; }
 
 // The one value, miss_free, counts slots whose lock the kernel could not take; here discard waits for it.
 std::string show_debug_stat(const Device&) { return format("version: 1\n0 %8llu\n", Ull{0}); }
@@ -69,16 +83,18 @@ Result<void> store_mem_limit(DeviceTable&, Device& d, std::string_view value) {
   return {};
 }
 
-// Decimal, as kstrtoul and kstrtou16 read it here; -1 for anything else.
-long parse_small(std::string_view text) {
+// Decimal, as kstrtou16 and kstrtou64 read it here; nothing for anything else.
+template <class T>
+std::optional<T> parse_number(std::string_view text) {
   const std::string_view digits = trimmed(text);
-  std::uint16_t value = 0;
+  T value = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  return error == std::errc() && end == digits.data() + digits.size() ? value : -1;
+  if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
+  return value;
 }
 
 Result<void> store_mem_used_max(DeviceTable&, Device& d, std::string_view value) {
-  if (parse_small(value) != 0) return fail(EINVAL, "only 0 can be written");
+  if (parse_number<std::uint16_t>(value) != 0) return fail(EINVAL, "only 0 can be written");
   d.reset_mem_used_max();
   return {};
 }
@@ -88,8 +104,71 @@ Result<void> store_compact(DeviceTable&, Device& d, std::string_view) {
   return {};
 }
 
+Result<void> store_backing_dev(DeviceTable&, Device&, std::string_view) {
+  return fail(EBUSY, "the backing file is the daemon's, and set when it starts");
+}
+
+Result<void> store_idle(DeviceTable&, Device& d, std::string_view value) {
+  if (trimmed(value) != "all") return fail(EINVAL, "only 'all' can be written: ages are not kept");
+  d.mark_idle();
+  return {};
+}
+
+constexpr char kWritebackWords[] =
+    "one type=huge, idle, huge_idle or incompressible is written, or any number of page_index=N and page_indexes=LO-HI";
+
+// "page_index=N" or "page_indexes=LO-HI".
+std::optional<WritebackRequest::Pages> parse_pages(std::string_view word) {
+  const std::string_view key = word.substr(0, word.find('='));
+  const std::string_view value = word.substr(std::min(word.size(), key.size() + 1));
+  const auto dash = key == "page_indexes" ? value.find('-') : value.size();
+  if ((key != "page_index" && key != "page_indexes") || dash == std::string_view::npos) return std::nullopt;
+  const auto first = parse_number<std::uint64_t>(value.substr(0, dash));
+  const auto last = dash == value.size() ? first : parse_number<std::uint64_t>(value.substr(dash + 1));
+  if (!first || !last) return std::nullopt;
+  return WritebackRequest::Pages{PageIndex{*first}, PageIndex{*last}};
+}
+
+// A type, with or without "type=", or any number of pages.
+Result<WritebackRequest> parse_writeback(std::string_view value) {
+  std::istringstream stream{std::string(value)};
+  const std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
+  WritebackRequest request;
+  for (const std::string& word : words) {
+    const std::string_view type = std::string_view(word).substr(word.starts_with("type=") ? 5 : 0);
+    // Without recompression, what cannot be compressed is what is huge.
+    const bool huge = type == "huge" || type == "huge_idle" || type == "incompressible";
+    const bool idle = type == "idle" || type == "huge_idle";
+    if ((huge || idle) && words.size() == 1) return WritebackRequest{.huge = huge, .idle = idle, .pages = {}};
+    const auto pages = parse_pages(word);
+    if (!pages) return fail(EINVAL, "'" + word + "' is not right here: " + kWritebackWords);
+    request.pages.push_back(*pages);
+  }
+  if (request.pages.empty()) return fail(EINVAL, kWritebackWords);
+  return request;
+}
+
+Result<void> store_writeback(DeviceTable&, Device& d, std::string_view value) {
+  return parse_writeback(value).and_then([&](const WritebackRequest& request) { return d.write_back(request); });
+}
+
+Result<void> store_writeback_limit(DeviceTable&, Device& d, std::string_view value) {
+  const auto pages = parse_number<std::uint64_t>(value);
+  if (!pages) return fail(EINVAL, "a number of pages of 4 KiB is written");
+  d.writeback_limit().pages.store(*pages);
+  return {};
+}
+
+Result<void> store_writeback_limit_enable(DeviceTable&, Device& d, std::string_view value) {
+  const auto enable = parse_number<std::uint16_t>(value);
+  if (enable != 0 && enable != 1) return fail(EINVAL, "0 or 1 is written");
+  d.writeback_limit().enabled.store(enable == 1);
+  return {};
+}
+
 Result<void> store_reset(DeviceTable& devices, Device& d, std::string_view value) {
-  if (parse_small(value) <= 0) return fail(EINVAL, "a number from 1 to 65535 is written to reset");
+  if (parse_number<std::uint16_t>(value).value_or(0) == 0)
+    return fail(EINVAL, "a number from 1 to 65535 is written to reset");
   return devices.reset(d.options().name);
 }
 
@@ -110,6 +189,11 @@ constexpr Attribute kAttributes[] = {
     {"io_stat", show_io_stat, nullptr},
     {"mm_stat", show_mm_stat, nullptr},
     {"bd_stat", show_bd_stat, nullptr},
+    {"backing_dev", show_backing_dev, store_backing_dev},
+    {"idle", nullptr, store_idle},
+    {"writeback", nullptr, store_writeback},
+    {"writeback_limit", show_writeback_limit, store_writeback_limit},
+    {"writeback_limit_enable", show_writeback_limit_enable, store_writeback_limit_enable},
     {"debug_stat", show_debug_stat, nullptr},
 };
 

@@ -144,6 +144,7 @@ PageState state_of(const Slot* slot) {
   if (value.is_empty()) return PageState::hole;
   if (value.kind() == SlotKind::damaged || !value.intact()) return PageState::damaged;
   if (value.is_same_filled()) return PageState::same_filled;
+  if (value.is_written_back()) return PageState::written_back;
   return value.is_huge() ? PageState::huge : PageState::compressed;
 }
 

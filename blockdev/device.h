@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <iterator>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <shared_mutex>
 #include <span>
@@ -27,6 +28,8 @@
 
 namespace uzram {
 
+class BackingFile;
+
 struct DeviceOptions {
   std::string name = "zram0";
   std::uint64_t size = 0;  // bytes; rounded up to pages, 1 page to kMaxDeviceBytes
@@ -36,6 +39,7 @@ struct DeviceOptions {
   bool check = true;            // keep and verify a 24-bit check of every object
   // Names the contents, and stays with them; all zero: a new one is drawn.
   std::array<std::byte, 16> uuid{};
+  BackingFile* backing = nullptr;  // where pages are written back to; outlives the device, in a private arena only
 };
 
 inline constexpr unsigned kMaxDevices = 255;
@@ -63,7 +67,22 @@ struct DeviceStats {
   std::uint64_t notify_free = 0;     // pages freed by discard and write-zeroes
   std::uint64_t check_failures = 0;  // reads that met a damaged object
   std::uint64_t scrub_failures = 0;  // damaged pages that scrubs met
+  std::uint64_t bd_count = 0;        // pages that are written back, now
+  std::uint64_t bd_reads = 0;        // blocks of the backing file that were read, ever
+  std::uint64_t bd_writes = 0;       // and written
   std::uint64_t table_memory = 0;    // bytes of the slot table; not part of mem_used_total, as in zram
+};
+
+// What `write_back` moves to the backing file: of all pages those that are huge, or idle, or both if both are asked
+// for; or all of the named pages.
+struct WritebackRequest {
+  struct Pages {
+    PageIndex first{};
+    PageIndex last{};  // inclusive
+  };
+  bool huge = false;
+  bool idle = false;
+  std::vector<Pages> pages;  // empty: all of the device's
 };
 
 // What a scrub found.
@@ -88,7 +107,7 @@ struct Extent {
 };
 
 // How a page is stored.
-enum class PageState : std::uint8_t { hole, same_filled, compressed, huge, damaged };
+enum class PageState : std::uint8_t { hole, same_filled, compressed, huge, written_back, damaged };
 struct PageExtent {
   std::uint64_t length = 0;  // bytes, at least 1
   PageState kind = PageState::hole;
@@ -156,6 +175,23 @@ class Device {
   // verified. Beside readers and writers: each page as it is when its turn comes.
   ScrubReport scrub();
 
+  // Marks every page that is kept in an object idle: reading or writing it clears the mark.
+  void mark_idle();
+
+  // Moves pages to the backing file and frees their objects, the largest first. A page that is read or written
+  // meanwhile stays. ENODEV without a backing file, ENOSPC where it is full, EIO where the limit is used up or it
+  // cannot be written, ERANGE for a page that the device does not have: what was moved until then has been. Beside
+  // readers and writers.
+  [[nodiscard]] Result<void> write_back(const WritebackRequest& request);
+
+  // How many pages may still be written back; counts down while it is enabled.
+  struct WritebackLimit {
+    std::atomic<bool> enabled{false};
+    std::atomic<std::uint64_t> pages{0};
+  };
+  [[nodiscard]] WritebackLimit& writeback_limit() { return writeback_limit_; }
+  [[nodiscard]] const WritebackLimit& writeback_limit() const { return writeback_limit_; }
+
   // Bytes, rounded up to pages, less than 2^52; 0 is none. Takes effect at once for what is allocated from now on.
   void set_mem_limit(std::uint64_t bytes);
   // Sets mem_used_max to what is used now.
@@ -188,13 +224,17 @@ class Device {
     std::atomic<std::int64_t> notify_free{0};
     std::atomic<std::int64_t> check_failures{0};
     std::atomic<std::int64_t> scrub_failures{0};
+    std::atomic<std::int64_t> bd_count{0};
+    std::atomic<std::int64_t> bd_reads{0};
+    std::atomic<std::int64_t> bd_writes{0};
   };
   using Counter = std::atomic<std::int64_t> Counters::*;
   static constexpr Counter kCounters[] = {
-      &Counters::pages,         &Counters::compr_data_size,  &Counters::same_pages,
-      &Counters::huge_pages,    &Counters::huge_pages_since, &Counters::failed_reads,
-      &Counters::failed_writes, &Counters::notify_free,      &Counters::check_failures,
-      &Counters::scrub_failures};
+      &Counters::pages,          &Counters::compr_data_size,  &Counters::same_pages,
+      &Counters::huge_pages,     &Counters::huge_pages_since, &Counters::failed_reads,
+      &Counters::failed_writes,  &Counters::notify_free,      &Counters::check_failures,
+      &Counters::scrub_failures, &Counters::bd_count,         &Counters::bd_reads,
+      &Counters::bd_writes};
   static_assert(sizeof(Counters) <= (std::size(kCounters) * sizeof(std::int64_t) + 63) / 64 * 64);
   static constexpr unsigned kWorkers = 8;
 
@@ -202,16 +242,23 @@ class Device {
   using ConstPage = std::span<const std::byte, kPageSize>;
 
   friend class Recovery;
+  friend class WritebackPass;
 
   Device(PageArena& arena, const DeviceOptions& options, const DeviceIdentity& identity, FrameNumber record);
   [[nodiscard]] Owner owner(PageIndex page) const { return Owner{std::uint64_t{identity_.number} << 32 | raw(page)}; }
 
   [[nodiscard]] IoResult read_page(Stream& stream, PageIndex page, Page out);
+  enum class Fetched : std::uint8_t { whole, damaged, changed };
+  [[nodiscard]] Fetched fetch(PageIndex page, const Slot& slot, SlotValue value, Page into) const;
+  [[nodiscard]] std::uint32_t block_check(PageIndex page, ConstPage bytes) const;
+  [[nodiscard]] std::optional<IoResult> read_written_back(Stream& stream, PageIndex page, const Slot& slot,
+                                                          SlotValue value, Page out);
   [[nodiscard]] bool decode(Stream& stream, PageIndex page, SlotValue value, Page out);
   [[nodiscard]] bool decode_object(Stream& stream, PageIndex page, SlotValue value, Page out);
   [[nodiscard]] bool is_whole(PageIndex page, SlotValue value, ObjectHeader header,
                               std::span<const std::byte> payload) const;
   [[nodiscard]] bool scrub_object(PageIndex page, SlotValue value) const;
+  [[nodiscard]] std::optional<bool> scrub_in_memory(PageIndex page, SlotValue value, ScrubReport& report) const;
   void scrub_slot(PageIndex page, Slot& slot, ScrubReport& report) const;
   [[nodiscard]] IoResult write_page(Stream& stream, PageIndex page, ConstPage in);
   [[nodiscard]] IoResult write_part(Stream& stream, PageIndex page, std::size_t at, std::span<const std::byte> in);
@@ -233,6 +280,8 @@ class Device {
   PageArena& arena_;
   ZsPool pool_;
   SlotTable table_;
+  std::mutex post_processing_;  // one pass at a time: the mark of a chosen page is of one pass
+  WritebackLimit writeback_limit_;
   mutable std::atomic<unsigned> next_worker_{0};
   mutable std::array<Counters, kWorkers> counters_;
 };

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "allocator/ensure.h"
+#include "blockdev/backing_file.h"
 #include "blockdev/device.h"
 #include "blockdev/object_check.h"
 #include "blockdev/same_filled.h"
@@ -53,19 +54,32 @@ IoResult Device::read_page(Stream& stream, PageIndex page, Page out) {
     fill_page(out, 0);
     return {};
   }
-  const SlotGuard guard(*slot);
-  if (!decode(stream, page, guard.value(), out)) return tl::unexpected(IoError::io);
-  return {};
+  for (;;) {
+    SlotValue away;
+    {
+      SlotGuard guard(*slot);
+      const SlotValue value = guard.value();
+      if (!value.is_written_back()) {
+        if (!decode(stream, page, value, out)) return tl::unexpected(IoError::io);
+        if (value.is_marked()) (void)guard.exchange(value.unmarked());  // the same object
+        return {};
+      }
+      away = value;
+    }
+    if (auto read = read_written_back(stream, page, *slot, away, out)) return *read;
+  }
 }
 
 // Puts the page into `out`; false where what is stored is damaged. Under the slot's lock, or the object might
 // move.
 bool Device::decode(Stream& stream, PageIndex page, SlotValue value, Page out) {
-  bool decoded = value.intact() && value.kind() != SlotKind::damaged;
+  bool decoded = value.intact();
   if (decoded && value.kind() == SlotKind::object) {
     decoded = decode_object(stream, page, value, out);
-  } else if (decoded) {
+  } else if (decoded && (value.is_empty() || value.kind() == SlotKind::same)) {
     fill_page(out, value.is_empty() ? 0 : value.same_word());
+  } else {
+    decoded = false;
   }
   if (!decoded) add(counters_[stream.worker()].check_failures, 1);
   return decoded;
@@ -124,13 +138,26 @@ IoResult Device::write_page(Stream& stream, PageIndex page, ConstPage in) {
 IoResult Device::write_part(Stream& stream, PageIndex page, std::size_t at, std::span<const std::byte> in) {
   Slot* const slot = table_.find_or_make(page);
   if (slot == nullptr) return tl::unexpected(IoError::no_space);
-  SlotGuard guard(*slot);
-  if (!decode(stream, page, guard.value(), stream.page)) return tl::unexpected(IoError::io);
-  std::memcpy(stream.page.data() + at, in.data(), in.size());
-  const auto value = store(stream, page, stream.page);
-  if (!value) return tl::unexpected(IoError::no_space);
-  replace(guard, *value, counters_[stream.worker()]);
-  return {};
+  SlotValue fetched;  // a written-back page, which is in stream.page
+  for (;;) {
+    {
+      SlotGuard guard(*slot);
+      const SlotValue old = guard.value();
+      const bool is_here = fetched.is_written_back() && old == fetched;
+      if (is_here || !old.is_written_back()) {
+        if (!is_here && !decode(stream, page, old, stream.page)) return tl::unexpected(IoError::io);
+        std::memcpy(stream.page.data() + at, in.data(), in.size());
+        const auto value = store(stream, page, stream.page);
+        if (!value) return tl::unexpected(IoError::no_space);
+        replace(guard, *value, counters_[stream.worker()]);
+        return {};
+      }
+      fetched = old;
+    }
+    const auto read = read_written_back(stream, page, *slot, fetched, stream.page);
+    if (read && !*read) return *read;
+    if (!read) fetched = SlotValue();
+  }
 }
 
 // Keeps the page's bytes and returns the slot that will say so; nothing where there is no room.
@@ -160,12 +187,14 @@ void Device::replace(SlotGuard& slot, SlotValue value, Counters& counters) {
   account(counters, value, +1);
   if (value.is_huge()) add(counters.huge_pages_since, 1);
   if (old.kind() == SlotKind::object) pool_.free(old.location());
+  if (old.is_written_back() && options_.backing != nullptr) options_.backing->free({.first = old.block(), .count = 1});
 }
 
 void Device::account(Counters& counters, SlotValue value, std::int64_t by) {
   if (value.is_empty()) return;
   add(counters.pages, by);
   if (value.is_same_filled()) add(counters.same_pages, by);
+  if (value.is_written_back()) add(counters.bd_count, by);
   if (value.kind() != SlotKind::object) return;
   add(counters.compr_data_size, by * static_cast<std::int64_t>(value.length()));
   if (value.is_huge()) add(counters.huge_pages, by);

@@ -24,21 +24,34 @@ ScrubReport Device::scrub() {
   return report;
 }
 
-// Under the slot's lock, or the object might move.
+// Whether a page that is in memory is whole; nothing where it is written back. Under the slot's lock, or the object
+// might move.
+std::optional<bool> Device::scrub_in_memory(PageIndex page, SlotValue value, ScrubReport& report) const {
+  if (value.is_written_back()) return std::nullopt;
+  if (!value.intact()) return false;
+  if (value.kind() != SlotKind::object) return value.kind() == SlotKind::same;
+  ++report.objects;
+  return scrub_object(page, value);
+}
+
 void Device::scrub_slot(PageIndex page, Slot& slot, ScrubReport& report) const {
   if ((slot.load(std::memory_order_relaxed) & ~SlotValue::kLock) == 0) return;
-  const SlotGuard guard(slot);
-  const SlotValue value = guard.value();
-  if (value.word() == 0) return;
-  ++report.pages;
-  bool whole = value.intact();
-  if (whole && value.kind() == SlotKind::object) {
-    ++report.objects;
-    whole = scrub_object(page, value);
-  } else if (whole) {
-    whole = value.kind() == SlotKind::same;
+  std::optional<bool> whole;
+  while (!whole) {
+    SlotValue value;
+    {
+      const SlotGuard guard(slot);
+      value = guard.value();
+      if (value.word() == 0) return;
+      whole = scrub_in_memory(page, value, report);
+    }
+    if (whole) break;
+    alignas(kPageSize) std::array<std::byte, kPageSize> scratch;
+    const Fetched fetched = fetch(page, slot, value, scratch);
+    if (fetched != Fetched::changed) whole = fetched == Fetched::whole;
   }
-  if (whole) return;
+  ++report.pages;
+  if (*whole) return;
   ++report.damaged;
   if (report.named.size() < ScrubReport::kNamed) report.named.push_back(page);
 }

@@ -39,6 +39,9 @@ DeviceStats Device::stats() const {
           .notify_free = value(&Counters::notify_free),
           .check_failures = value(&Counters::check_failures),
           .scrub_failures = value(&Counters::scrub_failures),
+          .bd_count = value(&Counters::bd_count),
+          .bd_reads = value(&Counters::bd_reads),
+          .bd_writes = value(&Counters::bd_writes),
           .table_memory = table_.frames() * kFrameSize};
 }
 
@@ -55,6 +58,7 @@ void Device::check_invariants() const {
     found.orig_data_size += kPageSize;
     ensure(value.intact(), "a slot's parity is even");
     if (value.is_same_filled()) ++found.same_pages;
+    if (value.is_written_back()) ++found.bd_count;
     if (value.kind() != SlotKind::object) continue;
     ++objects;
     found.compr_data_size += value.length();
@@ -72,7 +76,8 @@ void Device::check_invariants() const {
   ensure(objects == 0, "every slot's object is in the pool");
   const DeviceStats counted = stats();
   ensure(found.orig_data_size == counted.orig_data_size && found.compr_data_size == counted.compr_data_size &&
-             found.same_pages == counted.same_pages && found.huge_pages == counted.huge_pages,
+             found.same_pages == counted.same_pages && found.huge_pages == counted.huge_pages &&
+             found.bd_count == counted.bd_count,
          "the counters agree with the table");
 }
 

@@ -60,7 +60,9 @@ Result<std::unique_ptr<Device>> DeviceTable::make(const DeviceOptions& options, 
     numbers_.set(identity.number);
     identity.sequence = sequence ? *sequence : next_sequence_++;
   }
-  auto device = Device::create(arena_, options, identity);
+  DeviceOptions with_backing = options;
+  with_backing.backing = backing_;
+  auto device = Device::create(arena_, with_backing, identity);
   if (!device) {
     const std::scoped_lock lock(mutex_);
     numbers_.reset(identity.number);

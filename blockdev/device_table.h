@@ -37,8 +37,8 @@ class OpenDevice {
 
 class DeviceTable {
  public:
-  // `arena` outlives the table.
-  explicit DeviceTable(PageArena& arena) : arena_(arena) {}
+  // `arena` outlives the table, and so does `backing`, which its new devices write pages back to; null: to nowhere.
+  explicit DeviceTable(PageArena& arena, BackingFile* backing = nullptr) : arena_(arena), backing_(backing) {}
 
   // Takes over the devices of an earlier process, in their order; before anything is created.
   void adopt(std::vector<std::unique_ptr<Device>> devices);
@@ -76,6 +76,7 @@ class DeviceTable {
     std::shared_ptr<std::atomic<int>> openers;
   };
   PageArena& arena_;
+  BackingFile* const backing_;
   mutable std::mutex mutex_;
   std::vector<Entry> entries_;        // guarded by mutex_
   std::bitset<kMaxDevices> numbers_;  // guarded by mutex_; of devices that exist, or are being made or erased

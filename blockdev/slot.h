@@ -2,8 +2,8 @@
 // A slot: the 8 bytes that say what a page holds and where. Its format outlives the process.
 //
 //   63     lock, of the slot's contents; cleared by recovery
-//   62     idle              } zram's flags, for post-processing:
-//   61     chosen            } not set by anything yet
+//   62     idle              } zram's marks, for post-processing:
+//   61     chosen            } a read or a write of the page clears both
 //   60     incompressible    the page was kept as it is
 //   59-57  kind
 //   56-53  codec             0: as it is; 15: one word, repeated; else an entry of the device's codec table
@@ -12,7 +12,8 @@
 //   39-38  age               not set by anything yet
 //   37-0   location          of the object, in units of 16 bytes
 // An empty slot is all zeroes. A same-filled page: bit 56 set: bits 31-0 are a word of 32 bits, repeated; clear: bits
-// 51-0 are a word of 64 bits with its sign, whose bit 40 is kept in bit 55.
+// 51-0 are a word of 64 bits with its sign, whose bit 40 is kept in bit 55. A written-back page: bits 29-0 are its
+// block in the backing file, and bits 56-41 and 37-30 a check of 24 bits.
 
 #include <bit>
 #include <cstdint>
@@ -26,6 +27,7 @@ enum class SlotKind : std::uint8_t {
   empty = 0,
   same = 1,
   object = 2,
+  written_back = 4,
   damaged = 7,  // recovery found something here that cannot be right: reads fail until the page is written anew
 };
 
@@ -37,6 +39,7 @@ inline constexpr unsigned kCodecPattern = 15;
 class [[nodiscard]] SlotValue {
  public:
   static constexpr std::uint64_t kLock = std::uint64_t{1} << 63;
+  static constexpr unsigned kBlockBits = 30;
 
   constexpr SlotValue() = default;
   constexpr explicit SlotValue(std::uint64_t word) : word_(word & ~kLock) {}
@@ -46,6 +49,12 @@ class [[nodiscard]] SlotValue {
                   raw(location) | (codec == kCodecAsIs ? kIncompressible : 0));
   }
   static constexpr SlotValue damaged() { return sealed(kind_bits(SlotKind::damaged)); }
+
+  // `check` has 24 bits, `block` kBlockBits.
+  static constexpr SlotValue written_back(std::uint32_t block, std::uint32_t check) {
+    return sealed(kind_bits(SlotKind::written_back) | std::uint64_t{check >> 8} << kLengthShift |
+                  std::uint64_t{check & 0xff} << kBlockBits | block);
+  }
 
   // The slot of a page that repeats `word`, if the word fits.
   static constexpr std::optional<SlotValue> same(std::uint64_t word) {
@@ -82,6 +91,26 @@ class [[nodiscard]] SlotValue {
     return sealed((word_ & ~((std::uint64_t{1} << kLocationBits) - 1) & ~kParity) | raw(location));
   }
 
+  // Marks of an object. Chosen: its page is being copied to the backing file.
+  [[nodiscard]] constexpr bool is_idle() const { return (word_ & kIdle) != 0; }
+  [[nodiscard]] constexpr bool is_chosen() const { return (word_ & kChosen) != 0; }
+  [[nodiscard]] constexpr bool is_marked() const { return (word_ & (kIdle | kChosen)) != 0; }
+  [[nodiscard]] constexpr SlotValue idle() const { return sealed((word_ | kIdle) & ~kParity); }
+  [[nodiscard]] constexpr SlotValue chosen() const { return sealed((word_ | kChosen) & ~kParity); }
+  [[nodiscard]] constexpr SlotValue not_chosen() const { return sealed(word_ & ~kChosen & ~kParity); }
+  [[nodiscard]] constexpr SlotValue unmarked() const { return sealed(word_ & ~(kIdle | kChosen) & ~kParity); }
+
+  // Of a written-back page:
+  [[nodiscard]] constexpr bool is_written_back() const { return kind() == SlotKind::written_back && intact(); }
+  [[nodiscard]] constexpr std::uint32_t block() const {
+    return static_cast<std::uint32_t>(word_ & ((std::uint64_t{1} << kBlockBits) - 1));
+  }
+  [[nodiscard]] constexpr std::uint32_t block_check() const {
+    return static_cast<std::uint32_t>((word_ >> kLengthShift & 0xffff) << 8 | (word_ >> kBlockBits & 0xff));
+  }
+
+  friend constexpr bool operator==(SlotValue, SlotValue) = default;
+
   // Of a same-filled page:
   [[nodiscard]] constexpr std::uint64_t same_word() const {
     if ((word_ & kSame32) != 0) return (word_ & 0xffffffff) | word_ << 32;
@@ -96,6 +125,8 @@ class [[nodiscard]] SlotValue {
   static constexpr unsigned kLengthShift = 41;
   static constexpr unsigned kSameBits = 52;
   static constexpr std::uint64_t kSame32 = std::uint64_t{1} << 56;
+  static constexpr std::uint64_t kIdle = std::uint64_t{1} << 62;
+  static constexpr std::uint64_t kChosen = std::uint64_t{1} << 61;
   static constexpr std::uint64_t kIncompressible = std::uint64_t{1} << 60;
   static constexpr unsigned kParityShift = 40;
   static constexpr std::uint64_t kParity = std::uint64_t{1} << kParityShift;

@@ -15,7 +15,8 @@ class Stream {
   Stream(const CodecSpec& codec, unsigned worker) : compressor(make_compressor(codec)), worker_(worker) {}
 
   std::unique_ptr<Compressor> compressor;
-  alignas(64) std::array<std::byte, kPageSize> page{};        // a page of which only a part is wanted
+  // A page of which only a part is wanted, or which is read from the backing file; aligned as O_DIRECT wants it.
+  alignas(kPageSize) std::array<std::byte, kPageSize> page{};
   alignas(64) std::array<std::byte, kPageSize> compressed{};  // the payload on its way in
   alignas(64) std::array<std::byte, kPageSize> gathered{};    // the payload on its way out, where it straddles
 

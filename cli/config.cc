@@ -149,6 +149,19 @@ void add_daemon_options(CLI::App& app, Call& call) {
   app.add_flag(
       "--grow", call.config.grow,
       "With --swap-safe: take and lock more than the reserve, in advance, while the machine has memory to spare");
+  app.add_option("--backing", call.config.backing,
+                 "A file or disk that pages can be written back to: see uzramctl set DEV writeback")
+      ->type_name("FILE")
+      ->check(kNotEmpty);
+  app.add_option_function<std::string>(
+         "--backing-size",
+         [&call](const std::string& text) {
+           const auto bytes = read_size(text);
+           if (!bytes) throw CLI::ValidationError("--backing-size", bytes.error().message);
+           call.config.backing_size = *bytes;
+         },
+         "How much of it is used; a file is made of this size; default: what there is")
+      ->type_name("SIZE");
   app.add_option("--state", call.config.state,
                  "Keep what is stored in this tmpfs folder, for the daemon that comes next")
       ->type_name("DIR")
@@ -220,6 +233,20 @@ std::optional<Exit> refuse_clients(const Call& call) {
   return std::nullopt;
 }
 
+// What does not go together with a backing file, or nothing.
+std::optional<Exit> refuse_backing(const Config& config) {
+  if (config.backing.empty()) {
+    if (config.backing_size != 0) return usage("--backing-size: of which file? --backing FILE is missing");
+    return std::nullopt;
+  }
+  if (config.swap_safe) return usage("--backing: writing to a file asks for memory: not with --swap-safe");
+  const char* const outlives = config.supervise ? "--supervise" : config.takeover ? "--takeover" : "--state";
+  if (config.supervise || config.takeover || !config.state.empty()) {
+    return usage(std::string("--backing: what is written back ends with the daemon: not with ") + outlives);
+  }
+  return std::nullopt;
+}
+
 std::variant<Config, Exit> finish(Call& call) {
   nbd::ServerOptions& nbd = call.config.nbd;
   nbd.access.others = export_rules(call.exported);
@@ -240,6 +267,7 @@ std::variant<Config, Exit> finish(Call& call) {
   if (call.config.supervise && !call.config.run.empty()) {
     return usage("--supervise: a daemon that ends with its command needs no other: not with --run");
   }
+  if (auto refused = refuse_backing(call.config)) return *refused;
   if (!call.config.user.empty() && ::geteuid() != 0) return usage("--user: only root can become another user");
   if (call.config.takeover && !call.config.run.empty()) {
     return usage("--takeover: the clients of another daemon are not for one command: not with --run");

@@ -33,6 +33,8 @@ struct Config {
   bool swap_safe = false;              // as cli/swap_safe.h
   std::uint64_t reserve = 0;           // bytes of the arena that are taken at once; with swap_safe, all of it
   bool grow = false;                   // with swap_safe: more than the reserve, as cli/grower.h
+  std::string backing;                 // the file or disk that pages are written back to; empty: none
+  std::uint64_t backing_size = 0;      // bytes of it; 0: what there is
   std::string state;                   // the folder of the state that outlives the process; empty: none
   bool supervise = false;              // as cli/supervise.h
   std::string user;                    // who to become once everything is set up; empty: nobody else

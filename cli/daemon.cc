@@ -15,6 +15,7 @@
 
 #include "allocator/image.h"
 #include "allocator/page_arena.h"
+#include "blockdev/backing_file.h"
 #include "blockdev/recovery.h"
 #include "cli/control.h"
 #include "cli/device_start.h"
@@ -147,6 +148,16 @@ class Daemon {
     auto state = open_state(config_, store_);
     if (!state) return tl::unexpected(state.error());
     if (*state) state_.emplace(std::move(**state));
+    return open_backing();
+  }
+
+  Result<void> open_backing() {
+    if (config_.backing.empty()) return {};
+    if (state_)
+      return fail(EINVAL, "--backing: what is written back ends with the daemon, and systemd is to keep its state");
+    auto backing = BackingFile::open(config_.backing, config_.backing_size);
+    if (!backing) return fail(backing.error().code, "--backing: " + backing.error().message);
+    backing_ = std::move(*backing);
     return {};
   }
 
@@ -160,7 +171,7 @@ class Daemon {
     options.lock = config_.swap_safe;
     options.ahead = config_.grow ? Grower::kAhead : 0;
     arena_.emplace(options);
-    devices_.emplace(*arena_);
+    devices_.emplace(*arena_, backing_.get());
     if (!config_.swap_safe) return;
     safe_.after_arena();
     if (const auto warning = safe_.warning()) log_warning(*warning);
@@ -346,6 +357,7 @@ class Daemon {
   std::optional<Command> command_;
   std::optional<StateFile> state_;
   std::optional<PageArena> arena_;
+  std::unique_ptr<BackingFile> backing_;
   std::optional<DeviceTable> devices_;
   std::unique_ptr<Sockets> inherited_;
   std::unique_ptr<nbd::Server> server_;

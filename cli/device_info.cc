@@ -19,13 +19,23 @@ struct StatField {
   std::uint64_t DeviceStats::*value;
 };
 constexpr StatField kStatFields[] = {
-    {"orig_data_size", &DeviceStats::orig_data_size},     {"compr_data_size", &DeviceStats::compr_data_size},
-    {"mem_used_total", &DeviceStats::mem_used_total},     {"mem_limit", &DeviceStats::mem_limit},
-    {"mem_used_max", &DeviceStats::mem_used_max},         {"same_pages", &DeviceStats::same_pages},
-    {"pages_compacted", &DeviceStats::pages_compacted},   {"huge_pages", &DeviceStats::huge_pages},
-    {"huge_pages_since", &DeviceStats::huge_pages_since}, {"failed_reads", &DeviceStats::failed_reads},
-    {"failed_writes", &DeviceStats::failed_writes},       {"notify_free", &DeviceStats::notify_free},
-    {"check_failures", &DeviceStats::check_failures},     {"scrub_failures", &DeviceStats::scrub_failures},
+    {"orig_data_size", &DeviceStats::orig_data_size},
+    {"compr_data_size", &DeviceStats::compr_data_size},
+    {"mem_used_total", &DeviceStats::mem_used_total},
+    {"mem_limit", &DeviceStats::mem_limit},
+    {"mem_used_max", &DeviceStats::mem_used_max},
+    {"same_pages", &DeviceStats::same_pages},
+    {"pages_compacted", &DeviceStats::pages_compacted},
+    {"huge_pages", &DeviceStats::huge_pages},
+    {"huge_pages_since", &DeviceStats::huge_pages_since},
+    {"failed_reads", &DeviceStats::failed_reads},
+    {"failed_writes", &DeviceStats::failed_writes},
+    {"notify_free", &DeviceStats::notify_free},
+    {"check_failures", &DeviceStats::check_failures},
+    {"scrub_failures", &DeviceStats::scrub_failures},
+    {"bd_count", &DeviceStats::bd_count},
+    {"bd_reads", &DeviceStats::bd_reads},
+    {"bd_writes", &DeviceStats::bd_writes},
     {"table_memory", &DeviceStats::table_memory},
 };
 

@@ -134,7 +134,10 @@ void add_show(CLI::App& verb, Session& session) {
 void add_set(CLI::App& verb, Session& session) {
   const auto words = std::make_shared<AttributeWords>();
   add_device(verb, words->device);
-  verb.add_option("ATTR", words->attribute, "compact, mem_limit, mem_used_max, reset")->required()->type_name("");
+  verb.add_option("ATTR", words->attribute,
+                  "compact, idle, writeback, writeback_limit, mem_limit, mem_used_max, reset, ...")
+      ->required()
+      ->type_name("");
   verb.add_option("VALUE", words->value, "What to write to it")->required()->type_name("");
   verb.callback([words, &session] {
     session.action = [words, &session] {

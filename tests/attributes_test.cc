@@ -86,14 +86,14 @@ TEST_F(AttributesTest, SelectedAlgorithmStandsInBrackets) {
 }
 
 TEST_F(AttributesTest, UnknownAttributeIsNoEntry) {
-  for (const char* name : {"", "foo", "mm_stat ", "max_comp_streams", "writeback", "idle"}) {
+  for (const char* name : {"", "foo", "mm_stat ", "max_comp_streams", "recompress"}) {
     EXPECT_EQ(show(name), error(ENOENT, "zram0: no attribute '" + std::string(name) + "'"));
     EXPECT_EQ(set(name, "1"), error(ENOENT, "zram0: no attribute '" + std::string(name) + "'"));
   }
 }
 
 TEST_F(AttributesTest, WriteOnlyAttributeCannotBeRead) {
-  for (const std::string name : {"reset", "compact", "mem_used_max"}) {
+  for (const std::string name : {"reset", "compact", "mem_used_max", "idle", "writeback"}) {
     EXPECT_EQ(show(name), error(EACCES, "zram0: " + name + " can only be written"));
   }
 }
@@ -102,6 +102,46 @@ TEST_F(AttributesTest, ReadOnlyAttributeCannotBeWritten) {
   for (const std::string name : {"initstate", "mm_stat", "io_stat", "bd_stat", "debug_stat"}) {
     EXPECT_EQ(set(name, "1"), error(EACCES, "zram0: " + name + " can only be read"));
   }
+}
+
+TEST_F(AttributesTest, WritebackTakesZramsWordsAndNothingElse) {
+  const std::string words =
+      "one type=huge, idle, huge_idle or incompressible is written, or any number of page_index=N and "
+      "page_indexes=LO-HI";
+  for (const std::string word : {"type=cold", "Huge", "page_index=", "page_index=x", "page_index=1-2", "page_indexes=1",
+                                 "page_indexes=-2", "page_indexes=1-", "page_index", "5", "page_index=-1"}) {
+    EXPECT_EQ(set("writeback", word), error(EINVAL, "zram0: writeback: '" + word + "' is not right here: " + words));
+  }
+  EXPECT_EQ(set("writeback", "huge idle"), error(EINVAL, "zram0: writeback: 'huge' is not right here: " + words));
+  EXPECT_EQ(set("writeback", " \n"), error(EINVAL, "zram0: writeback: " + words));
+  const std::string none = "zram0: writeback: there is no backing file: uzramd has one with --backing FILE";
+  for (const char* right :
+       {"huge", "type=idle\n", "huge_idle", "type=incompressible", "page_index=3", "page_indexes=0-7 page_index=9"}) {
+    EXPECT_EQ(set("writeback", right), error(ENODEV, none));
+  }
+}
+
+TEST_F(AttributesTest, WritebackHasALimitThatIsOffAtFirst) {
+  EXPECT_EQ(show("writeback_limit"), "0\n");
+  EXPECT_EQ(show("writeback_limit_enable"), "0\n");
+  EXPECT_EQ(set("writeback_limit", "1024\n"), "ok");
+  EXPECT_EQ(set("writeback_limit_enable", "1\n"), "ok");
+  EXPECT_EQ(show("writeback_limit"), "1024\n");
+  EXPECT_EQ(show("writeback_limit_enable"), "1\n");
+  for (const char* wrong : {"-1", "4K", "", "18446744073709551616"}) {
+    EXPECT_EQ(set("writeback_limit", wrong),
+              error(EINVAL, "zram0: writeback_limit: a number of pages of 4 KiB is written"));
+  }
+  EXPECT_EQ(set("writeback_limit_enable", "2"), error(EINVAL, "zram0: writeback_limit_enable: 0 or 1 is written"));
+  EXPECT_EQ(show("writeback_limit"), "1024\n");
+}
+
+TEST_F(AttributesTest, BackingDeviceIsTheDaemons) {
+  EXPECT_EQ(show("backing_dev"), "none\n");
+  EXPECT_EQ(set("backing_dev", "/dev/loop0"),
+            error(EBUSY, "zram0: backing_dev: the backing file is the daemon's, and set when it starts"));
+  EXPECT_EQ(set("idle", "all\n"), "ok");
+  EXPECT_EQ(set("idle", "60"), error(EINVAL, "zram0: idle: only 'all' can be written: ages are not kept"));
 }
 
 TEST_F(AttributesTest, UnknownDeviceIsNoDevice) { EXPECT_EQ(set("compact", "1", "x"), error(ENODEV, "no device 'x'")); }

@@ -29,6 +29,8 @@ std::uint32_t state_of(PageState state) {
       return kPageCompressed;
     case PageState::huge:
       return kPageHuge;
+    case PageState::written_back:
+      return kPageWrittenBack;
     case PageState::damaged:
       break;
   }

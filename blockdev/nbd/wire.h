@@ -117,8 +117,9 @@ inline constexpr std::uint32_t kStateZero = 1 << 1;
 inline constexpr std::uint32_t kPageHole = 1 << 0;        // not at all: it reads as zeroes
 inline constexpr std::uint32_t kPageSameFilled = 1 << 1;  // as the one word that it repeats
 inline constexpr std::uint32_t kPageCompressed = 1 << 2;
-inline constexpr std::uint32_t kPageHuge = 1 << 3;     // as it is, because it does not compress
-inline constexpr std::uint32_t kPageDamaged = 1 << 4;  // reads of it fail
+inline constexpr std::uint32_t kPageHuge = 1 << 3;         // as it is, because it does not compress
+inline constexpr std::uint32_t kPageDamaged = 1 << 4;      // reads of it fail
+inline constexpr std::uint32_t kPageWrittenBack = 1 << 5;  // in the backing file
 
 // The errors that a reply can hold.
 enum class WireError : std::uint32_t {
