@@ -76,6 +76,7 @@ Result<void> write_header(int fd, const std::string& path) {
 Result<std::unique_ptr<BackingFile>> BackingFile::open(const std::string& path, std::uint64_t size) {
   struct stat info {};
   const bool exists = ::stat(path.c_str(), &info) == 0;
+  if (!exists && errno != ENOENT) return fail_errno(path);
   const bool disk = exists && S_ISBLK(info.st_mode);
   if (exists && !disk && !S_ISREG(info.st_mode)) return fail(ENOTBLK, path + " is neither a file nor a disk");
   if (!exists && size == 0) return fail(ENOENT, path + " is not there, and no size is given to make it with");

@@ -136,6 +136,24 @@ TEST_F(ConfigTest, OneHolderOfTheStateIsEnough) {
             "2: uzramd: --takeover: the clients of another daemon are not for one command: not with --run");
 }
 
+TEST_F(ConfigTest, BackingFileGoesWithAStateThatEndsOnly) {
+  const Config config = parse({"--size=1M", "--backing=/b", "--backing-size=1G"});
+  EXPECT_EQ(config.backing, "/b");
+  EXPECT_EQ(config.backing_size, std::uint64_t{1} << 30);
+  EXPECT_EQ(parse({"--size=1M", "--backing=/b"}).backing_size, 0U);
+  EXPECT_EQ(parse(with_file("size = 1M\nbacking = /b\nbacking-size = 8K\n")).backing_size, 8192U);
+  const std::string ends = "2: uzramd: --backing: what is written back ends with the daemon: not with ";
+  EXPECT_EQ(refused({"--size=1M", "--backing=/b", "--state=/x"}), ends + "--state");
+  EXPECT_EQ(refused({"--size=1M", "--backing=/b", "--supervise"}), ends + "--supervise");
+  EXPECT_EQ(refused({"--size=1M", "--backing=/b", "--takeover"}), ends + "--takeover");
+  EXPECT_EQ(refused({"--size=1M", "--backing=/b", "--swap-safe", "--reserve=1M"}),
+            "2: uzramd: --backing: writing to a file asks for memory: not with --swap-safe");
+  EXPECT_EQ(refused({"--size=1M", "--backing-size=1G"}),
+            "2: uzramd: --backing-size: of which file? --backing FILE is missing");
+  EXPECT_EQ(refused({"--size=1M", "--backing="}).substr(0, 2), "2:");
+  EXPECT_EQ(refused({"--size=1M", "--backing=/b", "--backing-size=lots"}).substr(0, 2), "2:");
+}
+
 TEST_F(ConfigTest, OtherThanLoopbackNeedsConsent) {
   for (const std::string host : {"0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example.com"}) {
     EXPECT_EQ(refused({"--size=1M", "-p1", "--host", host}),

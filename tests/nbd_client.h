@@ -304,7 +304,8 @@ class TestClient {
 // Devices and a server for them on a unix socket in a folder of its own.
 class TestServer {
  public:
-  explicit TestServer(std::uint64_t size = 64 << 20, ServerOptions options = {}) : options_(std::move(options)) {
+  explicit TestServer(std::uint64_t size = 64 << 20, ServerOptions options = {}, BackingFile* backing = nullptr)
+      : options_(std::move(options)), devices_(arena_, backing) {
     std::string folder = std::filesystem::temp_directory_path() / "uzram-nbd-XXXXXX";
     EXPECT_NE(mkdtemp(folder.data()), nullptr);
     folder_ = folder;
@@ -361,7 +362,7 @@ class TestServer {
   ServerOptions options_;
   std::string folder_;
   PageArena arena_{{.capacity = 1 << 30}};
-  DeviceTable devices_{arena_};
+  DeviceTable devices_;
   std::unique_ptr<Server> server_;
 };
 

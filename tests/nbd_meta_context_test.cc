@@ -1,5 +1,6 @@
 // LIST_META_CONTEXT and SET_META_CONTEXT, with raw sockets.
 
+#include "blockdev/backing_file.h"
 #include "tests/nbd_client.h"
 
 namespace uzram::nbd {
@@ -100,6 +101,37 @@ TEST_F(MetaContext, PagesTellHowEachIsStored) {
     expected.put<std::uint32_t>(pages * 4096).put<std::uint32_t>(flags);
   }
   EXPECT_EQ(answer.data, expected);
+}
+
+TEST_F(MetaContext, WrittenBackPagesAreTold) {
+  const std::string path = "/var/tmp/uzram-meta-context." + std::to_string(::getpid());
+  const auto file = BackingFile::open(path, 1 << 20);
+  ASSERT_TRUE(file) << file.error().message;
+  ::unlink(path.c_str());
+  TestServer server(kSize, {}, file->get());
+  TestClient client = server.connect();
+  client.greet();
+  EXPECT_EQ(client.verdict(Option::structured_reply), OptionReply::ack);
+  EXPECT_EQ(contexts(client.ask(Option::set_meta_context, context_data("", {"base:allocation", "uzram:page"}))), 2u);
+  EXPECT_EQ(client.verdict(Option::go, go_data("")), OptionReply::ack);
+  std::string text;
+  while (text.size() < 4096) text += "page " + std::to_string(text.size()) + "\n";
+  text.resize(4096);
+  EXPECT_EQ(client.write(4096, text + text), 0u);
+  const WritebackRequest second{.huge = false, .idle = false, .pages = {{PageIndex{2}, PageIndex{2}}}};
+  ASSERT_TRUE((*server.devices().find("zram0"))->write_back(second));
+  client.send_request(Command::block_status, 0, 7, 0, 4 * 4096);
+  Bytes allocation;
+  allocation.put<std::uint32_t>(1).put<std::uint32_t>(4096).put<std::uint32_t>(kStateHole | kStateZero);
+  allocation.put<std::uint32_t>(2 * 4096).put<std::uint32_t>(0);
+  allocation.put<std::uint32_t>(4096).put<std::uint32_t>(kStateHole | kStateZero);
+  EXPECT_EQ(client.receive_chunk().data, allocation);
+  Bytes pages;
+  pages.put<std::uint32_t>(2);
+  for (const std::uint32_t flags : {kPageHole, kPageCompressed, kPageWrittenBack, kPageHole}) {
+    pages.put<std::uint32_t>(4096).put<std::uint32_t>(flags);
+  }
+  EXPECT_EQ(client.receive_chunk().data, pages);
 }
 
 TEST_F(MetaContext, PagesAreToldWhereAllocationIsWithheld) {

@@ -155,6 +155,8 @@ INTERPOSE(void*, mmap, ENOMEM, (void* at, size_t n, int protection, int flags, i
           (at, n, protection, flags, fd, offset), void*, size_t, int, int, int, off_t)
 INTERPOSE(int, fallocate, ENOSPC, (int fd, int mode, off_t from, off_t n), (fd, mode, from, n), int, int, off_t, off_t)
 INTERPOSE(int, ftruncate, EIO, (int fd, off_t size), (fd, size), int, off_t)
+INTERPOSE(int, flock, EINTR, (int fd, int operation), (fd, operation), int, int)
+INTERPOSE(off_t, lseek, EIO, (int fd, off_t to, int whence), (fd, to, whence), int, off_t, int)
 INTERPOSE(ssize_t, getrandom, ENOSYS, (void* out, size_t n, unsigned flags), (out, n, flags), void*, size_t, unsigned)
 INTERPOSE(int, eventfd, EMFILE, (unsigned value, int flags), (value, flags), unsigned, int)
 INTERPOSE(int, socket, EMFILE, (int domain, int type, int protocol), (domain, type, protocol), int, int, int)
@@ -271,5 +273,7 @@ TRANSFER(ssize_t, sendmsg, ECONNRESET, (int fd, const struct msghdr* message, in
 TRANSFER(ssize_t, read, EIO, (int fd, void* out, size_t n), (fd, out, n), int, void*, size_t)
 TRANSFER(ssize_t, write, EIO, (int fd, const void* in, size_t n), (fd, in, n), int, const void*, size_t)
 TRANSFER(ssize_t, pread, EIO, (int fd, void* out, size_t n, off_t from), (fd, out, n, from), int, void*, size_t, off_t)
+TRANSFER(ssize_t, pwrite, ENOSPC, (int fd, const void* in, size_t n, off_t to), (fd, in, n, to), int, const void*,
+         size_t, off_t)
 TRANSFER(int, poll, ENOMEM, (struct pollfd * waits, nfds_t n, int timeout), (waits, n, timeout), struct pollfd*, nfds_t,
          int)
