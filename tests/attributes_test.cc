@@ -108,11 +108,14 @@ TEST_F(AttributesTest, WritebackTakesZramsWordsAndNothingElse) {
   const std::string words =
       "one type=huge, idle, huge_idle or incompressible is written, or any number of page_index=N and "
       "page_indexes=LO-HI";
-  for (const std::string word : {"type=cold", "Huge", "page_index=", "page_index=x", "page_index=1-2", "page_indexes=1",
-                                 "page_indexes=-2", "page_indexes=1-", "page_index", "5", "page_index=-1"}) {
-    EXPECT_EQ(set("writeback", word), error(EINVAL, "zram0: writeback: '" + word + "' is not right here: " + words));
+  const auto wrong = [&](const char* word) {
+    return error(EINVAL, std::string("zram0: writeback: '").append(word).append("' is not right here: ").append(words));
+  };
+  for (const char* word : {"type=cold", "Huge", "page_index=", "page_index=x", "page_index=1-2", "page_indexes=1",
+                           "page_indexes=-2", "page_indexes=1-", "page_index", "5", "page_index=-1"}) {
+    EXPECT_EQ(set("writeback", word), wrong(word));
   }
-  EXPECT_EQ(set("writeback", "huge idle"), error(EINVAL, "zram0: writeback: 'huge' is not right here: " + words));
+  EXPECT_EQ(set("writeback", "huge idle"), wrong("huge"));
   EXPECT_EQ(set("writeback", " \n"), error(EINVAL, "zram0: writeback: " + words));
   const std::string none = "zram0: writeback: there is no backing file: uzramd has one with --backing FILE";
   for (const char* right :

@@ -119,9 +119,9 @@ TEST_F(Writeback, IdleIsWhatNobodyTouchesAfterTheMark) {
   EXPECT_EQ(away(), 10U);
   ASSERT_TRUE(write_back({.huge = false, .idle = true, .pages = {}}));
   EXPECT_EQ(away(), 24U);
-  for (const std::uint64_t page : {0, 3, 4, 5}) EXPECT_EQ(state(page), PageState::huge) << page;
-  for (const std::uint64_t page : {16, 17}) EXPECT_EQ(state(page), PageState::compressed) << page;
-  for (const std::uint64_t page : {32, 47}) EXPECT_EQ(state(page), PageState::same_filled) << page;
+  for (const std::uint64_t page : {0U, 3U, 4U, 5U}) EXPECT_EQ(state(page), PageState::huge) << page;
+  for (const std::uint64_t page : {16U, 17U}) EXPECT_EQ(state(page), PageState::compressed) << page;
+  for (const std::uint64_t page : {32U, 47U}) EXPECT_EQ(state(page), PageState::same_filled) << page;
   expect_all();
 }
 
@@ -290,7 +290,7 @@ TEST_F(Writeback, DamagedBlockIsAnErrorAndFound) {
     EXPECT_EQ(device_->scrub().damaged, 0U);
     damage_file();
     Bytes page(kPageSize);
-    for (const std::uint64_t i : {0, 15, 16, 31}) {
+    for (const std::uint64_t i : {0U, 15U, 16U, 31U}) {
       EXPECT_FALSE(device_->read(*stream_, ByteOffset{i * kPageSize}, page)) << i;
       EXPECT_FALSE(write(i * kPageSize + 1, {std::byte{1}})) << i;
     }
