@@ -13,7 +13,7 @@
 #include <thread>
 
 #include "blockdev/backing_file.h"
-#include "device_fixture.h"
+#include "tests/device_fixture.h"
 
 namespace uzram::testing {
 namespace {
