@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -51,12 +52,38 @@ int move_all(Call call, int fd, std::span<Byte> bytes, std::uint64_t at) {
   return 0;
 }
 
-Result<void> check_contents(int fd, const std::string& path, std::uint64_t there) {
-  std::vector<std::byte> start(std::min<std::uint64_t>(there, kProbed));
-  if (const int error = move_all(::pread, fd, std::span(start), 0); error != 0) return fail_errno(path, error);
-  if (start.size() >= kMagic.size() && std::memcmp(start.data(), kMagic.data(), kMagic.size()) == 0) return {};
-  if (std::all_of(start.begin(), start.end(), [](std::byte b) { return b == std::byte{0}; })) return {};
-  return fail(EEXIST, path + " holds something, which would be overwritten: empty it first");
+// Where the file, from `at` on, has something else than a hole; nothing where it has not, or an errno value.
+tl::expected<std::optional<std::uint64_t>, int> next_data(int fd, std::uint64_t at) {
+  const off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+  if (data >= 0) return static_cast<std::uint64_t>(data);
+  if (errno == ENXIO) return std::nullopt;
+  if (errno == EINVAL) return at;  // this filesystem cannot tell
+  return tl::unexpected(errno);
+}
+
+// All of a file is looked at; of a disk, where whatever has a signature would have it.
+Result<void> check_contents(int fd, const std::string& path, std::uint64_t end, bool disk) {
+  std::vector<std::byte> piece(kProbed);
+  for (std::uint64_t at = 0; at < (disk ? std::min<std::uint64_t>(end, kProbed) : end);) {
+    piece.resize(std::min<std::uint64_t>(end - at, kProbed));
+    if (const int error = move_all(::pread, fd, std::span(piece), at); error != 0) return fail_errno(path, error);
+    const bool ours =
+        at == 0 && piece.size() >= kMagic.size() && std::memcmp(piece.data(), kMagic.data(), kMagic.size()) == 0;
+    if (ours) return {};
+    if (std::any_of(piece.begin(), piece.end(), [](std::byte b) { return b != std::byte{0}; })) {
+      return fail(EEXIST, path + " holds something, which would be overwritten: empty it first");
+    }
+    at += piece.size();
+    if (disk) continue;
+    const auto next = next_data(fd, at);
+    if (!next) return fail_errno(path, next.error());
+    at = next->value_or(end);
+  }
+  return {};
+}
+
+tl::unexpected<Error> too_small(const std::string& path) {
+  return fail(EINVAL, path + ": its size is at least 8K, a block for its header and one for a page");
 }
 
 Result<void> lock(int fd, const std::string& path) {
@@ -65,9 +92,12 @@ Result<void> lock(int fd, const std::string& path) {
 }
 
 Result<void> write_header(int fd, const std::string& path) {
-  std::array<std::byte, kPageSize> header{};
+  alignas(kPageSize) std::array<std::byte, kPageSize> header{};
   std::memcpy(header.data(), kMagic.data(), kMagic.size());
-  const int error = move_all(::pwrite, fd, std::span<const std::byte>(header), 0);
+  const auto write = [&] { return move_all(::pwrite, fd, std::span<const std::byte>(header), 0); };
+  // Some filesystems refuse the flag, some take it and refuse the I/O: there the page cache takes part.
+  int error = ::fcntl(fd, F_SETFL, O_DIRECT) == 0 ? write() : EINVAL;
+  if (error == EINVAL) error = ::fcntl(fd, F_SETFL, 0) == 0 ? write() : errno;
   return error == 0 ? Result<void>{} : fail_errno(path, error);
 }
 
@@ -80,6 +110,7 @@ Result<std::unique_ptr<BackingFile>> BackingFile::open(const std::string& path, 
   const bool disk = exists && S_ISBLK(info.st_mode);
   if (exists && !disk && !S_ISREG(info.st_mode)) return fail(ENOTBLK, path + " is neither a file nor a disk");
   if (!exists && size == 0) return fail(ENOENT, path + " is not there, and no size is given to make it with");
+  if (size != 0 && size < 2 * kPageSize) return too_small(path);
   // A disk that is mounted, or another's in other ways, is refused.
   Closer file(::open(path.c_str(), O_RDWR | O_CLOEXEC | (disk ? O_EXCL : O_CREAT), 0600));
   if (file.get() < 0) return fail_errno(path);
@@ -87,14 +118,13 @@ Result<std::unique_ptr<BackingFile>> BackingFile::open(const std::string& path, 
   const off_t end = ::lseek(file.get(), 0, SEEK_END);
   if (end < 0) return fail_errno(path);
   const auto there = static_cast<std::uint64_t>(end);
-  if (auto free = check_contents(file.get(), path, there); !free) return tl::unexpected(free.error());
+  if (auto free = check_contents(file.get(), path, there, disk); !free) return tl::unexpected(free.error());
   if (disk && size > there) return fail(EINVAL, path + " has " + std::to_string(there) + " bytes only");
   const std::uint64_t blocks = std::min((size == 0 ? there : size) / kPageSize, kMaxBlocks);
-  if (blocks < 2) return fail(EINVAL, path + ": its size is at least 8K, a block for its header and one for a page");
-  if (!disk && ::ftruncate(file.get(), static_cast<off_t>(blocks * kPageSize)) != 0) return fail_errno(path);
+  if (blocks < 2) return too_small(path);
+  const bool is_right = disk || blocks * kPageSize == there;
+  if (!is_right && ::ftruncate(file.get(), static_cast<off_t>(blocks * kPageSize)) != 0) return fail_errno(path);
   if (auto written = write_header(file.get(), path); !written) return tl::unexpected(written.error());
-  // Where this is not possible, as in tmpfs, the page cache takes part.
-  ::fcntl(file.get(), F_SETFL, O_DIRECT);
   return std::unique_ptr<BackingFile>(new BackingFile(path, file.release(), !disk, static_cast<std::uint32_t>(blocks)));
 }
 
@@ -111,16 +141,13 @@ BackingFile::~BackingFile() {
 
 BackingFile::Run BackingFile::allocate(std::uint32_t most) {
   const std::scoped_lock lock(mutex_);
-  const auto from = used_.begin() + next_;
-  auto first = std::find(from, used_.end(), false);
-  if (first == used_.end()) first = std::find(used_.begin(), from, false);
-  if (first == used_.end() || *first) return {};
+  auto first = std::find(used_.begin() + next_, used_.end(), false);
   Run run{static_cast<std::uint32_t>(first - used_.begin()), 0};
   while (run.count < most && first != used_.end() && !*first) {
     *first++ = true;
     ++run.count;
   }
-  next_ = run.first + run.count < blocks_ ? run.first + run.count : 1;
+  next_ = run.first + run.count;
   return run;
 }
 
@@ -129,6 +156,7 @@ void BackingFile::free(Run run) {
          "a freed block is one of the file's");
   const std::scoped_lock lock(mutex_);
   std::fill_n(used_.begin() + run.first, run.count, false);
+  next_ = std::min(next_, run.first);
 }
 
 int BackingFile::write(std::uint32_t first, std::span<const std::byte> pages) const {

@@ -30,7 +30,8 @@ class BackingFile {
   BackingFile(const BackingFile&) = delete;
   BackingFile& operator=(const BackingFile&) = delete;
 
-  // Blocks that lie beside each other: at least one and at most `most`, or count 0 where the file is full.
+  // The lowest blocks that are free, as many as lie beside each other: at least one and at most `most`, or count 0
+  // where the file is full.
   struct Run {
     std::uint32_t first = 0;
     std::uint32_t count = 0;
@@ -53,7 +54,7 @@ class BackingFile {
   const std::uint32_t blocks_;  // with the header
   std::mutex mutex_;
   std::vector<bool> used_;  // guarded by mutex_
-  std::uint32_t next_ = 1;  // guarded by mutex_; where to look first
+  std::uint32_t next_ = 1;  // guarded by mutex_; below it all are used
 };
 
 }  // namespace uzram

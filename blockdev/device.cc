@@ -87,6 +87,7 @@ void Device::publish() { arena_.entry(record_).publish({.kind = FrameKind::devic
 void Device::unpublish() { arena_.entry(record_).publish({}); }
 
 void Device::erase() {
+  end_passes();
   const std::unique_lock lock(life_);
   if (record_ == FrameNumber::none) return;
   unpublish();  // dead first: from here on nothing that is left belongs to anyone
@@ -102,13 +103,11 @@ StreamPtr Device::make_stream() const {
 
 void Device::free_pages(PageIndex first, PageIndex end) {
   Counters& counters = this->counters();
-  for (PageIndex page = table_.next_present(first, end); raw(page) < raw(end);
-       page = table_.next_present(PageIndex{raw(page) + 1}, end)) {
-    Slot* const slot = table_.find(page);
-    if (SlotValue(slot->load(std::memory_order_relaxed)).is_empty()) continue;
-    SlotGuard guard(*slot);
+  table_.for_each(first, end, [&](PageIndex, Slot& slot) {
+    if (SlotValue(slot.load(std::memory_order_relaxed)).is_empty()) return;
+    SlotGuard guard(slot);
     replace(guard, SlotValue(), counters);
-  }
+  });
 }
 
 void Device::discard(ByteOffset offset, std::uint64_t length) {

@@ -183,6 +183,9 @@ class Device {
   // cannot be written, ERANGE for a page that the device does not have: what was moved until then has been. Beside
   // readers and writers.
   [[nodiscard]] Result<void> write_back(const WritebackRequest& request);
+  // Ends a pass that is under way after the batch that it writes, and all that come, with ECANCELED: for the device's
+  // end.
+  void end_passes() { ending_.store(true, std::memory_order_relaxed); }
 
   // How many pages may still be written back; counts down while it is enabled.
   struct WritebackLimit {
@@ -281,6 +284,7 @@ class Device {
   ZsPool pool_;
   SlotTable table_;
   std::mutex post_processing_;  // one pass at a time: the mark of a chosen page is of one pass
+  std::atomic<bool> ending_{false};
   WritebackLimit writeback_limit_;
   mutable std::atomic<unsigned> next_worker_{0};
   mutable std::array<Counters, kWorkers> counters_;

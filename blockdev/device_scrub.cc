@@ -1,6 +1,5 @@
 // The scrub of a Device: whether everything that is stored can still be read.
 
-#include <algorithm>
 #include <array>
 
 #include "blockdev/device.h"
@@ -11,15 +10,8 @@ ScrubReport Device::scrub() {
   const std::shared_lock lock(life_);
   ScrubReport report;
   if (record_ == FrameNumber::none) return report;
-  const PageIndex end{table_.pages()};
-  for (PageIndex page = table_.next_present(PageIndex{0}, end); raw(page) < raw(end);
-       page = table_.next_present(page, end)) {
-    const PageIndex leaf_end{std::min((raw(page) / SlotTable::kLeafSlots + 1) * SlotTable::kLeafSlots, raw(end))};
-    // Looked up page by page: nothing keeps a leaf but the device's life, which is held.
-    for (; raw(page) < raw(leaf_end); page = PageIndex{raw(page) + 1}) {
-      scrub_slot(page, *table_.find(page), report);
-    }
-  }
+  table_.for_each(PageIndex{0}, PageIndex{table_.pages()},
+                  [&](PageIndex page, Slot& slot) { scrub_slot(page, slot, report); });
   counters().scrub_failures.fetch_add(static_cast<std::int64_t>(report.damaged), std::memory_order_relaxed);
   return report;
 }

@@ -48,22 +48,20 @@ DeviceStats Device::stats() const {
 void Device::check_invariants() const {
   DeviceStats found;
   std::uint64_t objects = 0;
-  const PageIndex end{table_.pages()};
-  for (PageIndex page = table_.next_present(PageIndex{0}, end); raw(page) < raw(end);
-       page = table_.next_present(PageIndex{raw(page) + 1}, end)) {
-    const std::uint64_t word = table_.find(page)->load();
+  table_.for_each(PageIndex{0}, PageIndex{table_.pages()}, [&](PageIndex, const Slot& slot) {
+    const std::uint64_t word = slot.load();
     ensure((word & SlotValue::kLock) == 0, "no slot is locked at rest");
     const SlotValue value(word);
-    if (value.is_empty()) continue;
+    if (value.is_empty()) return;
     found.orig_data_size += kPageSize;
     ensure(value.intact(), "a slot's parity is even");
     if (value.is_same_filled()) ++found.same_pages;
     if (value.is_written_back()) ++found.bd_count;
-    if (value.kind() != SlotKind::object) continue;
+    if (value.kind() != SlotKind::object) return;
     ++objects;
     found.compr_data_size += value.length();
     if (value.is_huge()) ++found.huge_pages;
-  }
+  });
   pool_.check_invariants([&](Location location, ObjectHeader header) {
     const PageIndex page{raw(header.owner) & 0xffffffff};
     ensure(owner(page) == header.owner, "an object's owner is of this device");

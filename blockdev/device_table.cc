@@ -100,6 +100,11 @@ Result<void> DeviceTable::create(const DeviceOptions& options) {
   return exists(options.name);
 }
 
+void DeviceTable::end_passes() const {
+  const std::scoped_lock lock(mutex_);
+  for (const Entry& e : entries_) e.device->end_passes();
+}
+
 Result<void> DeviceTable::remove(std::string_view name) {
   Entry removed;
   {

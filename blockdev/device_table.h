@@ -67,6 +67,9 @@ class DeviceTable {
   // In the order of creation.
   [[nodiscard]] std::vector<std::string> names() const;
 
+  // As Device::end_passes, of all devices.
+  void end_passes() const;
+
   // The number of clients that have the device open; 0 for an unknown name.
   [[nodiscard]] int openers(std::string_view name) const;
 

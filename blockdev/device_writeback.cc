@@ -63,15 +63,12 @@ std::optional<IoResult> Device::read_written_back(Stream& stream, PageIndex page
 void Device::mark_idle() {
   const std::shared_lock lock(life_);
   if (record_ == FrameNumber::none) return;
-  const PageIndex end{table_.pages()};
-  for (PageIndex page = table_.next_present(PageIndex{0}, end); raw(page) < raw(end);
-       page = table_.next_present(PageIndex{raw(page) + 1}, end)) {
-    Slot& slot = *table_.find(page);
-    if (SlotValue(slot.load(std::memory_order_relaxed)).kind() != SlotKind::object) continue;
+  table_.for_each(PageIndex{0}, PageIndex{table_.pages()}, [](PageIndex, Slot& slot) {
+    if (SlotValue(slot.load(std::memory_order_relaxed)).kind() != SlotKind::object) return;
     SlotGuard guard(slot);
     const SlotValue value = guard.value();
     if (value.kind() == SlotKind::object && !value.is_same_filled()) (void)guard.exchange(value.idle());
-  }
+  });
 }
 
 // One call of write_back: gathers pages, writes them out a batch at a time, and exchanges their slots.
@@ -83,23 +80,27 @@ class WritebackPass {
  public:
   explicit WritebackPass(Device& device) : device_(device), backing_(*device.options_.backing) {}
 
+  // Which buckets have pages of [first, last] that are wanted.
+  void look(const WritebackRequest& request, WritebackRequest::Pages pages, std::array<bool, kBuckets>& buckets) const {
+    device_.table_.for_each(pages.first, PageIndex{raw(pages.last) + 1}, [&](PageIndex, const Slot& slot) {
+      const SlotValue value(slot.load(std::memory_order_relaxed));
+      if (is_wanted(value, request)) buckets[bucket_of(value)] = true;
+    });
+  }
+
   // Every page of [first, last] that is wanted and whose object is in the bucket.
   Result<void> run(const WritebackRequest& request, WritebackRequest::Pages pages, std::size_t bucket) {
-    const PageIndex end{raw(pages.last) + 1};
-    const SlotTable& table = device_.table_;
-    for (PageIndex page = table.next_present(pages.first, end); raw(page) < raw(end);
-         page = table.next_present(PageIndex{raw(page) + 1}, end)) {
-      Slot& slot = *table.find(page);
-      const auto fits = [&](SlotValue value) { return is_wanted(value, request) && bucket_of(value) == bucket; };
-      if (!fits(SlotValue(slot.load(std::memory_order_relaxed)))) continue;
+    const auto fits = [&](SlotValue value) { return is_wanted(value, request) && bucket_of(value) == bucket; };
+    Result<void> result;
+    device_.table_.for_each(pages.first, PageIndex{raw(pages.last) + 1}, [&](PageIndex page, Slot& slot) {
+      if (!result || !fits(SlotValue(slot.load(std::memory_order_relaxed)))) return;
       {
         SlotGuard guard(slot);
         if (fits(guard.value())) choose(page, guard);
       }
-      if (count_ < kBatch) continue;
-      if (auto done = flush(); !done) return done;
-    }
-    return flush();
+      if (count_ == kBatch) result = flush();
+    });
+    return result ? flush() : result;
   }
 
  private:
@@ -112,6 +113,10 @@ class WritebackPass {
     std::size_t done = 0;
     Result<void> result;
     while (done < count_ && result) {
+      if (device_.ending_.load(std::memory_order_relaxed)) {
+        result = fail(ECANCELED, "the device ends");
+        break;
+      }
       const auto most = static_cast<std::uint32_t>(take_from_limit(count_ - done));
       if (most == 0) {
         result = fail(EIO, "the writeback limit is used up");
@@ -170,7 +175,8 @@ class WritebackPass {
   // As many of `pages` as may be written.
   std::size_t take_from_limit(std::size_t pages) {
     Device::WritebackLimit& limit = device_.writeback_limit_;
-    if (!limit.enabled.load(std::memory_order_relaxed)) return pages;
+    limited_ = limit.enabled.load(std::memory_order_relaxed);
+    if (!limited_) return pages;
     std::uint64_t left = limit.pages.load(std::memory_order_relaxed);
     std::uint64_t taken = 0;
     do {
@@ -179,8 +185,7 @@ class WritebackPass {
     return taken;
   }
   void give_back_to_limit(std::uint64_t pages) {
-    Device::WritebackLimit& limit = device_.writeback_limit_;
-    if (limit.enabled.load(std::memory_order_relaxed)) limit.pages.fetch_add(pages, std::memory_order_relaxed);
+    if (limited_) device_.writeback_limit_.pages.fetch_add(pages, std::memory_order_relaxed);
   }
 
   struct alignas(kPageSize) Memory : std::array<std::byte, kBatch * kPageSize> {};
@@ -191,6 +196,7 @@ class WritebackPass {
   const std::unique_ptr<Memory> memory_ = std::make_unique<Memory>();
   std::array<PageIndex, kBatch> pages_{};
   std::size_t count_ = 0;
+  bool limited_ = false;  // whether what is being written was taken from the limit
 };
 
 Result<void> Device::write_back(const WritebackRequest& request) {
@@ -201,15 +207,19 @@ Result<void> Device::write_back(const WritebackRequest& request) {
   std::vector<WritebackRequest::Pages> ranges = request.pages;
   if (ranges.empty()) ranges.push_back({PageIndex{0}, PageIndex{raw(end) - 1}});
   for (const WritebackRequest::Pages& pages : ranges) {
-    if (pages.first > pages.last) return fail(EINVAL, "the last page is before the first");
+    if (pages.first > pages.last) return fail(ERANGE, "the last page is before the first");
     if (pages.last >= end) {
       return fail(ERANGE, "there is no page " + std::to_string(raw(pages.last)) + ": the device has " +
                               std::to_string(raw(end)));
     }
   }
-  const std::scoped_lock one(post_processing_);
+  const std::unique_lock one(post_processing_, std::try_to_lock);
+  if (!one) return fail(EAGAIN, "another pass is under way");
   WritebackPass pass(*this);
+  std::array<bool, kBuckets> there{};
+  for (const WritebackRequest::Pages& pages : ranges) pass.look(request, pages, there);
   for (std::size_t bucket = kBuckets; bucket-- > 0;) {
+    if (!there[bucket]) continue;
     for (const WritebackRequest::Pages& pages : ranges) {
       if (auto done = pass.run(request, pages, bucket); !done) return done;
     }

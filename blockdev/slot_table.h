@@ -10,6 +10,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <optional>
@@ -111,6 +112,15 @@ class SlotTable {
 
   // The first page at or after `page` whose leaf exists, at most `end`.
   [[nodiscard]] PageIndex next_present(PageIndex page, PageIndex end) const;
+
+  // Calls `visit(page, slot)` for each page of [first, end) whose leaf exists, in ascending order.
+  template <class Visit>
+  void for_each(PageIndex first, PageIndex end, Visit visit) const {
+    for (PageIndex page = next_present(first, end); raw(page) < raw(end); page = next_present(page, end)) {
+      const PageIndex leaf_end{std::min((raw(page) / kLeafSlots + 1) * kLeafSlots, raw(end))};
+      for (Slot* slot = find(page); raw(page) < raw(leaf_end); page = PageIndex{raw(page) + 1}) visit(page, *slot++);
+    }
+  }
 
   // Gives the frames back; what the slots hold has been freed. No other thread is at work.
   void clear();

@@ -72,12 +72,14 @@ class HttpServer : public httplib::Server {
 int status_of(int code) {
   switch (code) {
     case EINVAL:
+    case ERANGE:
       return 400;
     case EACCES:
       return 403;
     case ENOENT:
     case ENODEV:
       return 404;
+    case EAGAIN:
     case EEXIST:
     case EBUSY:
       return 409;

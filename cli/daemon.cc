@@ -46,6 +46,7 @@ class Signals {
     if (hangup.sa_handler != SIG_IGN) ::sigaddset(&set_, SIGHUP);
     ::pthread_sigmask(SIG_BLOCK, &set_, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);
   }
   [[nodiscard]] int wait() const {
     int signal = 0;
@@ -124,6 +125,7 @@ class Daemon {
     const int code = wait_for_end(signals, command_);
     takeover_.reset();  // one that is under way ends first
     ::sd_notify(0, "STOPPING=1");
+    devices_->end_passes();  // a pass may take hours
     control_->stop();
     server_->stop();
     return code;

@@ -83,8 +83,8 @@ TEST_F(BackingFileTest, HandsOutEveryBlockOnce) {
   EXPECT_EQ(second.first, 4U);
   EXPECT_EQ(f.allocate(9).count, 2U);
   EXPECT_EQ(f.allocate(1).count, 0U);
-  f.free({.first = 2, .count = 1});
   f.free({.first = 4, .count = 2});
+  f.free({.first = 2, .count = 1});
   const auto third = f.allocate(9);
   EXPECT_EQ(third.first, 2U);
   EXPECT_EQ(third.count, 1U);
@@ -101,6 +101,24 @@ TEST_F(BackingFileTest, RefusesWhatHoldsSomething) {
   EXPECT_EQ(refused(0).code, EEXIST);
   EXPECT_EQ(refused(8 * kPageSize).code, EEXIST);
   EXPECT_EQ(contents(), text);
+}
+
+TEST_F(BackingFileTest, RefusesWhatHoldsSomethingBehindAHole) {
+  std::ofstream(path_).flush();
+  fs::resize_file(path_, 8 << 20);
+  {
+    std::fstream file(path_, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp((5 << 20) + 77);
+    file << "the only copy";
+  }
+  const std::string before = contents();
+  EXPECT_EQ(refused(0).code, EEXIST);
+  EXPECT_EQ(contents(), before);
+}
+
+TEST_F(BackingFileTest, TakesALargeFileOfZeroes) {
+  fill(std::string(1 << 20, '\0'));
+  EXPECT_TRUE(BackingFile::open(path_, 0));
 }
 
 TEST_F(BackingFileTest, TakesWhatAKilledDaemonLeft) {
@@ -131,7 +149,8 @@ TEST_F(BackingFileTest, IsOneDaemonsAtATime) {
 }
 
 TEST_F(BackingFileTest, NeedsRoomForAPage) {
-  EXPECT_EQ(refused(kPageSize).code, EINVAL);
+  EXPECT_EQ(refused(2 * kPageSize - 1).code, EINVAL);
+  EXPECT_FALSE(fs::exists(path_));
   fill("");
   EXPECT_EQ(refused(0).code, EINVAL);
 }

@@ -153,7 +153,7 @@ TEST_F(Writeback, PagesThatDoNotExistAreRefused) {
   fill();
   EXPECT_EQ(write_back(pages(0, kPages)).error().code, ERANGE);
   EXPECT_EQ(write_back(pages(0, ~std::uint64_t{0})).error().code, ERANGE);
-  EXPECT_EQ(write_back(pages(2, 1)).error().code, EINVAL);
+  EXPECT_EQ(write_back(pages(2, 1)).error().code, ERANGE);
   EXPECT_EQ(away(), 0U);
   expect_all();
 }
@@ -279,6 +279,33 @@ TEST_F(Writeback, FileThatCannotBeWrittenLosesNothing) {
   expect_all();
   ASSERT_TRUE(write_back({.huge = true, .idle = false, .pages = {}}));
   EXPECT_EQ(away(), 16U);
+  expect_all();
+}
+
+TEST_F(Writeback, PassOfADeviceThatEndsIsCancelled) {
+  fill();
+  device_->end_passes();
+  EXPECT_EQ(write_back({.huge = true, .idle = false, .pages = {}}).error().code, ECANCELED);
+  EXPECT_EQ(away(), 0U);
+  expect_all();
+}
+
+TEST_F(Writeback, SecondPassBesideTheFirstIsRefused) {
+  fill();
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  std::atomic<bool> refused{false};
+  const auto pass = [&] {
+    while (!refused && std::chrono::steady_clock::now() < end) {
+      const auto done = write_back(pages(0, 31));
+      if (done) continue;
+      EXPECT_EQ(done.error().code, EAGAIN);
+      refused = true;
+    }
+  };
+  std::thread other(pass);
+  pass();
+  other.join();
+  EXPECT_TRUE(refused);
   expect_all();
 }
 

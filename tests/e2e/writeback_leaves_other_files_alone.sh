@@ -41,6 +41,7 @@ no_daemon 1 "$work" --backing "$work" --backing-size 1M
 no_daemon 1 /dev/null --backing /dev/null --backing-size 1M
 no_daemon 1 "$work/none/file" --backing "$work/none/file" --backing-size 1M
 no_daemon 1 8K --backing "$work/small" --backing-size 4K
+[ ! -e "$work/small" ] || fail "a file was made that is too small"
 
 # What does not go with it.
 mkdir "$work/state"
