@@ -24,21 +24,6 @@ constexpr std::string_view kMagic = "uzram backing 1\n";
 constexpr std::size_t kProbed = 128 << 10;
 constexpr std::uint64_t kMaxBlocks = std::uint64_t{1} << SlotValue::kBlockBits;
 
-class Closer {
- public:
-  explicit Closer(int fd) : fd_(fd) {}
-  ~Closer() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Closer(const Closer&) = delete;
-  Closer& operator=(const Closer&) = delete;
-  [[nodiscard]] int get() const { return fd_; }
-  [[nodiscard]] int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
-
 // Moves all of it, in as many calls as that takes. The end of the file is an I/O error: every block lies before it.
 template <class Call, class Byte>
 int move_all(Call call, int fd, std::span<Byte> bytes, std::uint64_t at) {
@@ -112,8 +97,8 @@ Result<std::unique_ptr<BackingFile>> BackingFile::open(const std::string& path, 
   if (!exists && size == 0) return fail(ENOENT, path + " is not there, and no size is given to make it with");
   if (size != 0 && size < 2 * kPageSize) return too_small(path);
   // A disk that is mounted, or another's in other ways, is refused.
-  Closer file(::open(path.c_str(), O_RDWR | O_CLOEXEC | (disk ? O_EXCL : O_CREAT), 0600));
-  if (file.get() < 0) return fail_errno(path);
+  Fd file(::open(path.c_str(), O_RDWR | O_CLOEXEC | (disk ? O_EXCL : O_CREAT), 0600));
+  if (!file.valid()) return fail_errno(path);
   if (auto locked = lock(file.get(), path); !locked) return tl::unexpected(locked.error());
   const off_t end = ::lseek(file.get(), 0, SEEK_END);
   if (end < 0) return fail_errno(path);
@@ -125,18 +110,18 @@ Result<std::unique_ptr<BackingFile>> BackingFile::open(const std::string& path, 
   const bool is_right = disk || blocks * kPageSize == there;
   if (!is_right && ::ftruncate(file.get(), static_cast<off_t>(blocks * kPageSize)) != 0) return fail_errno(path);
   if (auto written = write_header(file.get(), path); !written) return tl::unexpected(written.error());
-  return std::unique_ptr<BackingFile>(new BackingFile(path, file.release(), !disk, static_cast<std::uint32_t>(blocks)));
+  return std::unique_ptr<BackingFile>(
+      new BackingFile(path, std::move(file), !disk, static_cast<std::uint32_t>(blocks)));
 }
 
-BackingFile::BackingFile(std::string path, int fd, bool regular, std::uint32_t blocks)
-    : path_(std::move(path)), fd_(fd), regular_(regular), blocks_(blocks), used_(blocks) {
+BackingFile::BackingFile(std::string path, Fd fd, bool regular, std::uint32_t blocks)
+    : path_(std::move(path)), fd_(std::move(fd)), regular_(regular), blocks_(blocks), used_(blocks) {
   used_[0] = true;
 }
 
 BackingFile::~BackingFile() {
   // What was stored in memory is not left behind. The size stays: it may be what the next daemon goes by.
-  if (regular_ && ::ftruncate(fd_, 0) == 0) (void)::ftruncate(fd_, static_cast<off_t>(blocks_ * kPageSize));
-  ::close(fd_);
+  if (regular_ && ::ftruncate(fd_.get(), 0) == 0) (void)::ftruncate(fd_.get(), static_cast<off_t>(blocks_ * kPageSize));
 }
 
 BackingFile::Run BackingFile::allocate(std::uint32_t most) {
@@ -160,11 +145,11 @@ void BackingFile::free(Run run) {
 }
 
 int BackingFile::write(std::uint32_t first, std::span<const std::byte> pages) const {
-  return move_all(::pwrite, fd_, pages, std::uint64_t{first} * kPageSize);
+  return move_all(::pwrite, fd_.get(), pages, std::uint64_t{first} * kPageSize);
 }
 
 int BackingFile::read(std::uint32_t first, std::span<std::byte> pages) const {
-  return move_all(::pread, fd_, pages, std::uint64_t{first} * kPageSize);
+  return move_all(::pread, fd_.get(), pages, std::uint64_t{first} * kPageSize);
 }
 
 }  // namespace uzram

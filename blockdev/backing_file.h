@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "blockdev/fd.h"
 #include "blockdev/types.h"
 
 namespace uzram {
@@ -22,8 +23,8 @@ namespace uzram {
 class BackingFile {
  public:
   // Opens a disk or a regular file, and locks it. `size`: bytes, of which so many are used, and which a file is given,
-  // one that is not there yet too; 0: what there is. Fails where the beginning holds anything but zeroes or what a
-  // daemon has left there, which the error says: nothing is overwritten.
+  // one that is not there yet too; 0: what there is. Fails where a file, or the first 128 KiB of a disk,
+  // holds anything but zeroes or what a daemon has left there, which the error says: nothing is overwritten.
   [[nodiscard]] static Result<std::unique_ptr<BackingFile>> open(const std::string& path, std::uint64_t size);
   // A regular file is emptied, and keeps its size.
   ~BackingFile();
@@ -46,10 +47,10 @@ class BackingFile {
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
-  BackingFile(std::string path, int fd, bool regular, std::uint32_t blocks);
+  BackingFile(std::string path, Fd fd, bool regular, std::uint32_t blocks);
 
   const std::string path_;
-  const int fd_;
+  const Fd fd_;
   const bool regular_;
   const std::uint32_t blocks_;  // with the header
   std::mutex mutex_;

@@ -29,10 +29,6 @@ void set_option(int fd, int level, int name, int value) { (void)setsockopt(fd, l
 
 }  // namespace
 
-Fd::~Fd() {
-  if (fd_ >= 0) close(fd_);
-}
-
 Connection::Connection(Fd socket, int stop_fd) : socket_(std::move(socket)), stop_fd_(stop_fd) {
   // On a unix socket the TCP options fail and mean nothing.
   set_option(socket_.get(), IPPROTO_TCP, TCP_NODELAY, 1);

@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "blockdev/fd.h"
 #include "blockdev/nbd/access.h"
 
 namespace uzram::nbd {
@@ -20,24 +21,7 @@ namespace uzram::nbd {
 class TlsCredentials;
 class TlsSession;
 
-// Owns a file descriptor.
-class Fd {
- public:
-  Fd() = default;
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd();
-
-  [[nodiscard]] int get() const { return fd_; }
-  [[nodiscard]] bool valid() const { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
+using uzram::Fd;
 
 using Deadline = std::chrono::steady_clock::time_point;
 
