@@ -101,6 +101,18 @@ struct Call {
 // An empty value is a script's empty variable, not a wish for the default.
 const CLI::Validator kNotEmpty([](const std::string& text) { return text.empty() ? "is empty" : ""; }, "");
 
+void add_size(CLI::App& app, const std::string& name, std::uint64_t& into, const std::string& help) {
+  app.add_option_function<std::string>(
+         name,
+         [name, &into](const std::string& text) {
+           const auto bytes = read_size(text);
+           if (!bytes) throw CLI::ValidationError(name, bytes.error().message);
+           into = *bytes;
+         },
+         help)
+      ->type_name("SIZE");
+}
+
 void add_daemon_options(CLI::App& app, Call& call) {
   app.option_defaults()->group("Clients");
   nbd::ServerOptions& nbd = call.config.nbd;
@@ -137,15 +149,7 @@ void add_daemon_options(CLI::App& app, Call& call) {
       ->check(kNotEmpty);
   app.add_flag("--swap-safe", call.config.swap_safe,
                "Be safe for this machine's own swap: lock all memory, and never ask for more than the reserve");
-  app.add_option_function<std::string>(
-         "--reserve",
-         [&call](const std::string& text) {
-           const auto bytes = read_size(text);
-           if (!bytes) throw CLI::ValidationError("--reserve", bytes.error().message);
-           call.config.reserve = *bytes;
-         },
-         "Memory for the data of all devices that is taken at the start")
-      ->type_name("SIZE");
+  add_size(app, "--reserve", call.config.reserve, "Memory for the data of all devices that is taken at the start");
   app.add_flag(
       "--grow", call.config.grow,
       "With --swap-safe: take and lock more than the reserve, in advance, while the machine has memory to spare");
@@ -153,15 +157,8 @@ void add_daemon_options(CLI::App& app, Call& call) {
                  "A file or disk that pages can be written back to: see uzramctl set DEV writeback")
       ->type_name("FILE")
       ->check(kNotEmpty);
-  app.add_option_function<std::string>(
-         "--backing-size",
-         [&call](const std::string& text) {
-           const auto bytes = read_size(text);
-           if (!bytes) throw CLI::ValidationError("--backing-size", bytes.error().message);
-           call.config.backing_size = *bytes;
-         },
-         "How much of it is used; a file is made of this size; default: what there is")
-      ->type_name("SIZE");
+  add_size(app, "--backing-size", call.config.backing_size,
+           "How much of it is used; a file is made of this size; default: what there is");
   app.add_option("--state", call.config.state,
                  "Keep what is stored in this tmpfs folder, for the daemon that comes next")
       ->type_name("DIR")
@@ -240,10 +237,10 @@ std::optional<Exit> refuse_backing(const Config& config) {
     return std::nullopt;
   }
   if (config.swap_safe) return usage("--backing: writing to a file asks for memory: not with --swap-safe");
-  const char* const outlives = config.supervise ? "--supervise" : config.takeover ? "--takeover" : "--state";
-  if (config.supervise || config.takeover || !config.state.empty()) {
-    return usage(std::string("--backing: what is written back ends with the daemon: not with ") + outlives);
-  }
+  const std::string ends = "--backing: what is written back ends with the daemon: not with ";
+  if (config.supervise) return usage(ends + "--supervise");
+  if (config.takeover) return usage(ends + "--takeover");
+  if (!config.state.empty()) return usage(ends + "--state");
   return std::nullopt;
 }
 

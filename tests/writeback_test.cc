@@ -22,6 +22,10 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kPages = 64;
 
+const WritebackRequest kHuge{.huge = true, .idle = false, .pages = {}};
+const WritebackRequest kIdle{.huge = false, .idle = true, .pages = {}};
+const WritebackRequest kHugeIdle{.huge = true, .idle = true, .pages = {}};
+
 class Writeback : public DeviceTest {
  protected:
   Writeback() {
@@ -37,6 +41,8 @@ class Writeback : public DeviceTest {
 
   // A device of kPages pages: 0..15 incompressible, 16..31 compressible, 32..47 of one word, the others empty.
   void fill(std::uint64_t blocks = 2 * kPages, bool check = true) {
+    stream_.reset();
+    device_.reset();  // before the file that it writes back to
     auto file = BackingFile::open(path_, blocks * kPageSize);
     ASSERT_TRUE(file) << file.error().message;
     backing_ = std::move(*file);
@@ -48,6 +54,10 @@ class Writeback : public DeviceTest {
     ASSERT_TRUE(write(0, Bytes(expected_.begin(), expected_.begin() + 48 * kPageSize)));
   }
   Result<void> write_back(const WritebackRequest& request) { return device_->write_back(request); }
+  void limit(std::uint64_t pages) {
+    device_->writeback_limit().pages = pages;
+    device_->writeback_limit().enabled = true;
+  }
   [[nodiscard]] std::uint64_t away() const { return device_->stats().bd_count; }
   [[nodiscard]] PageState state(std::uint64_t page) const {
     return device_->page_extent_at(ByteOffset{page * kPageSize}, kPageSize).kind;
@@ -88,7 +98,7 @@ class Writeback : public DeviceTest {
 TEST_F(Writeback, HugePagesGoAndAreReadBack) {
   fill();
   const std::uint64_t before = device_->stats().mem_used_total;
-  ASSERT_TRUE(write_back({.huge = true, .idle = false, .pages = {}}));
+  ASSERT_TRUE(write_back(kHuge));
   const DeviceStats stats = device_->stats();
   EXPECT_EQ(stats.bd_count, 16U);
   EXPECT_EQ(stats.bd_writes, 16U);
@@ -106,7 +116,7 @@ TEST_F(Writeback, HugePagesGoAndAreReadBack) {
 
 TEST_F(Writeback, IdleIsWhatNobodyTouchesAfterTheMark) {
   fill();
-  ASSERT_TRUE(write_back({.huge = false, .idle = true, .pages = {}}));
+  ASSERT_TRUE(write_back(kIdle));
   EXPECT_EQ(away(), 0U);
   device_->mark_idle();
   device_->check_invariants();
@@ -115,9 +125,9 @@ TEST_F(Writeback, IdleIsWhatNobodyTouchesAfterTheMark) {
   (void)read(16 * kPageSize + 5, 10);  // a part of page 16 is,
   ASSERT_TRUE(
       write(17 * kPageSize + 7, Bytes(expected_.begin() + 17 * kPageSize + 7, expected_.begin() + 17 * kPageSize + 9)));
-  ASSERT_TRUE(write_back({.huge = true, .idle = true, .pages = {}}));
+  ASSERT_TRUE(write_back(kHugeIdle));
   EXPECT_EQ(away(), 10U);
-  ASSERT_TRUE(write_back({.huge = false, .idle = true, .pages = {}}));
+  ASSERT_TRUE(write_back(kIdle));
   EXPECT_EQ(away(), 24U);
   for (const std::uint64_t page : {0U, 3U, 4U, 5U}) EXPECT_EQ(state(page), PageState::huge) << page;
   for (const std::uint64_t page : {16U, 17U}) EXPECT_EQ(state(page), PageState::compressed) << page;
@@ -132,7 +142,7 @@ TEST_F(Writeback, CompactionAndScrubKeepTheMark) {
   std::fill_n(expected_.begin() + 16 * kPageSize, 8 * kPageSize, std::byte{0});
   device_->compact();
   EXPECT_EQ(device_->scrub().damaged, 0U);
-  ASSERT_TRUE(write_back({.huge = false, .idle = true, .pages = {}}));
+  ASSERT_TRUE(write_back(kIdle));
   EXPECT_EQ(away(), 24U);
   expect_all();
 }
@@ -160,7 +170,7 @@ TEST_F(Writeback, PagesThatDoNotExistAreRefused) {
 
 TEST_F(Writeback, WithoutAFileThereIsNone) {
   make(kPages * kPageSize);
-  const auto done = write_back({.huge = true, .idle = false, .pages = {}});
+  const auto done = write_back(kHuge);
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, ENODEV);
 }
@@ -209,22 +219,21 @@ TEST_F(Writeback, PartsOfAWrittenBackPageAreWritten) {
 
 TEST_F(Writeback, FullFileKeepsTheRestInMemory) {
   fill(8);  // a header and seven pages
-  const auto done = write_back({.huge = true, .idle = false, .pages = {}});
+  const auto done = write_back(kHuge);
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, ENOSPC);
   EXPECT_EQ(away(), 7U);
   expect_all();
   // The others have not kept the mark of a pass that failed.
-  ASSERT_FALSE(write_back({.huge = true, .idle = false, .pages = {}}));
+  ASSERT_FALSE(write_back(kHuge));
   EXPECT_EQ(away(), 7U);
   expect_all();
 }
 
 TEST_F(Writeback, LimitIsCountedDownAndHolds) {
   fill();
-  device_->writeback_limit().pages = 20;
-  device_->writeback_limit().enabled = true;
-  ASSERT_TRUE(write_back({.huge = true, .idle = false, .pages = {}}));
+  limit(20);
+  ASSERT_TRUE(write_back(kHuge));
   EXPECT_EQ(device_->writeback_limit().pages, 4U);
   const auto done = write_back(pages(0, 31));
   ASSERT_FALSE(done);
@@ -239,16 +248,14 @@ TEST_F(Writeback, LimitIsCountedDownAndHolds) {
 
 TEST_F(Writeback, FullFileDoesNotCostTheLimit) {
   fill(8);
-  device_->writeback_limit().pages = 20;
-  device_->writeback_limit().enabled = true;
-  EXPECT_EQ(write_back({.huge = true, .idle = false, .pages = {}}).error().code, ENOSPC);
+  limit(20);
+  EXPECT_EQ(write_back(kHuge).error().code, ENOSPC);
   EXPECT_EQ(device_->writeback_limit().pages, 13U);
 }
 
 TEST_F(Writeback, LargestObjectsGoFirst) {
   fill();
-  device_->writeback_limit().pages = 16;
-  device_->writeback_limit().enabled = true;
+  limit(16);
   EXPECT_EQ(write_back(pages(0, 63)).error().code, EIO);
   for (std::uint64_t page = 0; page < 16; ++page) EXPECT_EQ(state(page), PageState::written_back) << page;
   for (std::uint64_t page = 16; page < 32; ++page) EXPECT_EQ(state(page), PageState::compressed) << page;
@@ -256,7 +263,7 @@ TEST_F(Writeback, LargestObjectsGoFirst) {
 
 TEST_F(Writeback, FileThatCannotBeWrittenLosesNothing) {
   fill();
-  // Its end is cut off: what lies beyond can be written, as ever, but a limit on files' size makes that fail.
+  // A limit on the size of files, which ends before the first page.
   struct rlimit before {};
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
   struct rlimit none = before;
@@ -266,9 +273,8 @@ TEST_F(Writeback, FileThatCannotBeWrittenLosesNothing) {
   ignore.sa_handler = SIG_IGN;
   ASSERT_EQ(::sigaction(SIGXFSZ, &ignore, &old), 0);
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &none), 0);
-  device_->writeback_limit().pages = 100;
-  device_->writeback_limit().enabled = true;
-  const auto done = write_back({.huge = true, .idle = false, .pages = {}});
+  limit(100);
+  const auto done = write_back(kHuge);
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
   ASSERT_EQ(::sigaction(SIGXFSZ, &old, nullptr), 0);
   ASSERT_FALSE(done);
@@ -277,7 +283,7 @@ TEST_F(Writeback, FileThatCannotBeWrittenLosesNothing) {
   EXPECT_EQ(away(), 0U);
   EXPECT_EQ(device_->writeback_limit().pages, 100U);
   expect_all();
-  ASSERT_TRUE(write_back({.huge = true, .idle = false, .pages = {}}));
+  ASSERT_TRUE(write_back(kHuge));
   EXPECT_EQ(away(), 16U);
   expect_all();
 }
@@ -285,7 +291,7 @@ TEST_F(Writeback, FileThatCannotBeWrittenLosesNothing) {
 TEST_F(Writeback, PassOfADeviceThatEndsIsCancelled) {
   fill();
   device_->end_passes();
-  EXPECT_EQ(write_back({.huge = true, .idle = false, .pages = {}}).error().code, ECANCELED);
+  EXPECT_EQ(write_back(kHuge).error().code, ECANCELED);
   EXPECT_EQ(away(), 0U);
   expect_all();
 }

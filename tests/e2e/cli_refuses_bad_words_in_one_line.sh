@@ -3,17 +3,6 @@
 # whether the words were wrong (2) or it failed (1); nothing is left behind and the daemon that runs serves on.
 . "$(dirname "$0")/lib.sh"
 
-# refused STATUS TEXT COMMAND...: the command fails with that status and one line that holds the text.
-refused() {
-  local want=$1 text=$2 status=0
-  shift 2
-  timeout 20 "$@" >"$work/stdout" 2>"$work/stderr" </dev/null || status=$?
-  [ "$status" = "$want" ] || fail "$*: status $status, not $want: $(cat "$work/stderr")"
-  [ "$(wc -l <"$work/stderr")" = 1 ] || fail "$*: not one line: $(cat "$work/stderr")"
-  grep -qF -- "$text" "$work/stderr" || fail "$*: '$text' is not in: $(cat "$work/stderr")"
-  [ ! -s "$work/stdout" ] || fail "$*: standard output: $(cat "$work/stdout")"
-}
-
 d() { refused "$1" "$2" "$UZRAM_BIN/uzramd" "${@:3}"; }
 sockets=(--unix "$work/x.sock" --control "$work/y.sock")
 

@@ -1,29 +1,16 @@
 # shellcheck shell=bash
 # What the tests of writeback share. To be sourced, behind lib.sh.
-: "${work:?a folder of the test}" "${uri=}"
+: "${work:?a folder of the test}" "${control=}" "${uri=}"
 
 # bd_stat COLUMN: one figure of zram0's bd_stat (1 bd_count, 2 bd_reads, 3 bd_writes).
 bd_stat() { uzramctl show zram0 bd_stat | awk -v column="$1" '{ print $column }'; }
 
 # set_fails WORDS ATTRIBUTE VALUE: the attribute cannot be set, and one line says these words.
-set_fails() {
-  local words=$1 status=0
-  shift
-  uzramctl set zram0 "$@" >"$work/out" 2>"$work/err" || status=$?
-  expect "exit status of set zram0 $*" "$status" 1
-  expect "lines of its error" "$(wc -l <"$work/err")" 1
-  grep -qF "$words" "$work/err" || fail "set zram0 $*: $(cat "$work/err") does not say '$words'"
-}
+set_fails() { refused 1 "$1" "$UZRAM_BIN/uzramctl" --control "$control" set zram0 "${@:2}"; }
 
 # no_daemon STATUS WORDS OPTION...: a daemon does not start with these options, and says why in one line with these words.
 no_daemon() {
-  local wanted=$1 words=$2 status=0
-  shift 2
-  timeout 20 "$UZRAM_BIN/uzramd" --size 1M --unix "$work/other.sock" --control "$work/other.control" "$@" \
-    >"$work/out" 2>"$work/err" || status=$?
-  expect "exit status of uzramd $*" "$status" "$wanted"
-  expect "lines of its error, '$(cat "$work/err")'" "$(wc -l <"$work/err")" 1
-  grep -qF -- "$words" "$work/err" || fail "uzramd $*: $(cat "$work/err") does not say '$words'"
+  refused "$1" "$2" "$UZRAM_BIN/uzramd" --size 1M --unix "$work/other.sock" --control "$work/other.control" "${@:3}"
 }
 
 # is_emptied FILE SIZE: it has this size, and nothing in it.
