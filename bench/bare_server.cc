@@ -1,7 +1,8 @@
 // The least that an NBD server can cost here: bare_server SOCKET SIZE [--lz4], until it is killed. A thread for each
 // connection receives what there is, executes all requests in that, and answers them in one send, as uzram's sessions
 // do. Nothing is checked but what its own parsing needs. Without --lz4 nothing is kept, and reads return what the
-// buffer happens to hold, so that client and socket are all that is measured; with it pages are in a PageArray.
+// buffer happens to hold, so that client and socket are all that is measured; with it pages are in PackedPages, and one
+// client at a time may use them.
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -20,7 +21,7 @@
 
 #include "bench/corpus.h"
 #include "bench/main.h"
-#include "bench/page_array.h"
+#include "bench/packed_pages.h"
 #include "blockdev/nbd/connection.h"
 #include "blockdev/nbd/listener.h"
 #include "blockdev/nbd/option_writer.h"
@@ -40,7 +41,7 @@ constexpr std::size_t kBufferBytes = 2 << 20;
 
 struct Served {
   std::uint64_t bytes = 0;
-  std::optional<PageArray> pages;
+  std::optional<PackedPages> pages;
 };
 
 // A client that has gone away.
@@ -163,7 +164,7 @@ int run(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   Served served{.bytes = size_of_option("SIZE", size), .pages = {}};
-  if (lz4) served.pages.emplace(served.bytes / kPageSize, kPageSize);
+  if (lz4) served.pages.emplace(served.bytes / kPageSize);
   const auto listener = UnixListener::listen(path);
   if (!listener) throw std::runtime_error(listener.error().message);
   while (true) {

@@ -17,7 +17,7 @@
 #include "allocator/ensure.h"
 #include "bench/corpus.h"
 #include "bench/main.h"
-#include "bench/page_array.h"
+#include "bench/packed_pages.h"
 #include "bench/plain.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
@@ -64,23 +64,22 @@ class Store {
   std::vector<std::uint32_t> holds_;
 };
 
-// What a device of any design would do at least: the same pages in a PageArray.
-class ArrayStore {
+// What a device of any design would do at least.
+class PackedStore {
  public:
-  ArrayStore(const Corpus& corpus, std::size_t pages)
-      : corpus_(corpus), array_(pages, kMostLength + 1), holds_(pages) {}
+  PackedStore(const Corpus& corpus, std::size_t pages) : corpus_(corpus), packed_(pages), holds_(pages) {}
 
   void write(std::size_t page, std::size_t what) {
-    array_.write(state_, page, corpus_.page(what));
+    packed_.write(state_, page, corpus_.page(what));
     holds_[page] = static_cast<std::uint32_t>(what);
   }
-  void read(std::size_t page, std::span<std::byte, kPageSize> out) { array_.read(page, out); }
+  void read(std::size_t page, std::span<std::byte, kPageSize> out) { packed_.read(page, out); }
   [[nodiscard]] auto wanted(std::size_t page) const { return corpus_.page(holds_[page]); }
   [[nodiscard]] std::size_t pages() const { return holds_.size(); }
 
  private:
   const Corpus& corpus_;
-  PageArray array_;
+  PackedPages packed_;
   LZ4_stream_t state_{};
   std::vector<std::uint32_t> holds_;
 };
@@ -149,11 +148,11 @@ void size_of_device(const Corpus& corpus, std::uint64_t bytes, int rounds) {
     fill(small, usable);
     size_rows("", large, small, usable, rounds);
   }
-  ArrayStore large(corpus, pages);
-  ArrayStore small(corpus, std::min(kSmallPages, pages));
+  PackedStore large(corpus, pages);
+  PackedStore small(corpus, std::min(kSmallPages, pages));
   fill(large, usable);
   fill(small, usable);
-  size_rows(", plain LZ4 and an array", large, small, usable, rounds);
+  size_rows(", plain LZ4, packed", large, small, usable, rounds);
 }
 
 void overwrites(const Corpus& corpus) {

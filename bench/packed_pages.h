@@ -1,0 +1,94 @@
+#pragma once
+// Pages compressed by plain LZ4 and packed into memory: the least that keeping them in less memory can cost. A page
+// lies in a place of its length, rounded up to 64 bytes; places of one size that were given up are used again, the last
+// one first. Nothing is shared between sizes, checked, counted, moved or given back.
+//
+// Threads: one at a time; an LZ4_stream_t belongs to one.
+
+#include <lz4.h>
+#include <sys/mman.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <stdexcept>
+#include <vector>
+
+#include "blockdev/types.h"
+
+namespace uzram::bench {
+
+class PackedPages {
+ public:
+  // Holds `pages` of them. Throws where what their sizes were at different times takes twice the room of all.
+  explicit PackedPages(std::size_t pages) : kept_(pages), size_(2 * pages * kPageSize) {
+    void* const memory =
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::runtime_error("no memory for an array of pages");
+    memory_ = static_cast<char*>(memory);
+  }
+  ~PackedPages() { munmap(memory_, size_); }
+  PackedPages(const PackedPages&) = delete;
+  PackedPages& operator=(const PackedPages&) = delete;
+
+  void write(LZ4_stream_t& state, std::size_t page, std::span<const std::byte, kPageSize> in) {
+    const char* from = reinterpret_cast<const char*>(in.data());
+    std::size_t length = static_cast<std::size_t>(
+        LZ4_compress_fast_extState(&state, from, compressed_.data(), kPageSize, kPageSize - 1, 1));
+    if (length == 0) {
+      length = kPageSize;
+    } else {
+      from = compressed_.data();
+    }
+    Kept& kept = kept_[page];
+    const std::uint32_t place = take(units(length));
+    std::memcpy(at(place), from, length);
+    if (kept.length != 0) given_up_[units(kept.length)].push_back(kept.place);
+    kept = {place, static_cast<std::uint32_t>(length)};
+  }
+
+  // A page that was never written has whatever is in `out`.
+  void read(std::size_t page, std::span<std::byte, kPageSize> out) const {
+    const Kept& kept = kept_[page];
+    const int length = static_cast<int>(kept.length);
+    if (length == static_cast<int>(kPageSize)) {
+      std::memcpy(out.data(), at(kept.place), kPageSize);
+    } else if (length != 0 && LZ4_decompress_safe(at(kept.place), reinterpret_cast<char*>(out.data()), length,
+                                                  kPageSize) != static_cast<int>(kPageSize)) {
+      throw std::runtime_error("a page does not decompress");
+    }
+  }
+
+ private:
+  static constexpr std::size_t kUnit = 64;
+  struct Kept {
+    std::uint32_t place = 0;   // in units
+    std::uint32_t length = 0;  // bytes; 0: never written
+  };
+
+  static std::size_t units(std::size_t length) { return (length + kUnit - 1) / kUnit; }
+  [[nodiscard]] char* at(std::uint32_t place) const { return memory_ + place * kUnit; }
+
+  std::uint32_t take(std::size_t units) {
+    std::vector<std::uint32_t>& places = given_up_[units];
+    if (!places.empty()) {
+      const std::uint32_t place = places.back();
+      places.pop_back();
+      return place;
+    }
+    if ((end_ + units) * kUnit > size_) throw std::runtime_error("the packed pages are full");
+    end_ += units;
+    return static_cast<std::uint32_t>(end_ - units);
+  }
+
+  std::vector<Kept> kept_;
+  std::array<std::vector<std::uint32_t>, kPageSize / kUnit + 1> given_up_;  // of each number of units
+  std::array<char, kPageSize> compressed_;
+  const std::size_t size_;
+  std::size_t end_ = 0;  // in units
+  char* memory_ = nullptr;
+};
+
+}  // namespace uzram::bench
