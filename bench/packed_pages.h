@@ -26,7 +26,7 @@ class PackedPages {
   explicit PackedPages(std::size_t pages) : kept_(pages), size_(2 * pages * kPageSize) {
     void* const memory =
         mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) throw std::runtime_error("no memory for an array of pages");
+    if (memory == MAP_FAILED) throw std::runtime_error("no memory for the packed pages");
     memory_ = static_cast<char*>(memory);
   }
   ~PackedPages() { munmap(memory_, size_); }

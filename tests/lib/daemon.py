@@ -34,9 +34,13 @@ class Plan:
 
     def arm(self, nth, run=1):
         """From now on the nth call and the run - 1 behind it fail. 0: none."""
-        self.set("fail_at", 0)
+        self.disarm()
         for field, value in (("calls", 0), ("failed", 0), ("run", run), ("fail_at", nth)):
             self.set(field, value)
+
+    def disarm(self):
+        """Nothing fails any more; how many calls did stays known."""
+        self.set("fail_at", 0)
 
     def last(self):
         return bytes(self._page[56:96]).split(b"\0")[0].decode()

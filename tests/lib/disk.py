@@ -120,3 +120,8 @@ def connect(uri):
     h.add_meta_context("base:allocation")
     h.connect_uri(uri)
     return h
+
+
+def is_gone(h):
+    """Whether the client's connection has ended, as far as it knows."""
+    return h.aio_is_dead() or h.aio_is_closed()
