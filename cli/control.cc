@@ -115,6 +115,8 @@ bool refuse_unbounded(const Request& request, Response& response) {
     refuse(response, 411, "the request states no Content-Length");
   } else if (request.has_header("Content-Encoding")) {
     refuse(response, 415, "the request's body is encoded");
+  } else if (request.get_header_value<std::uint64_t>("Content-Length") > kMaxBody) {
+    refuse(response, 413, "the request's body is longer than 64 KiB");
   } else {
     return false;
   }
