@@ -1,13 +1,11 @@
 #include "blockdev/attributes.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <iterator>
-#include <optional>
-#include <sstream>
 
 #include "blockdev/backing_file.h"
+#include "blockdev/pass_words.h"
 #include "blockdev/size.h"
 
 namespace uzram {
@@ -26,13 +24,25 @@ std::string show_disksize(const Device& d) { return std::to_string(d.size()) + "
 
 std::string show_initstate(const Device&) { return "1\n"; }
 
-std::string show_comp_algorithm(const Device& d) {
+// All of them, with brackets around the one that is used.
+std::string algorithms_line(const CodecSpec& codec) {
   std::string line;
   for (const std::string_view name : algorithm_names()) {
-    const bool selected = name == d.options().codec.name();
+    const bool selected = name == codec.name();
     line.append(selected ? "[" : "").append(name).append(selected ? "] " : " ");
   }
   return line + "\n";
+}
+
+std::string show_comp_algorithm(const Device& d) { return algorithms_line(d.options().codec); }
+
+std::string show_recomp_algorithm(const Device& d) {
+  std::string lines;
+  for (unsigned priority = 1; priority < CodecTable::kPriorities; ++priority) {
+    const auto codec = d.codecs().at(priority);
+    if (codec) lines += "#" + std::to_string(priority) + ": " + algorithms_line(*codec);
+  }
+  return lines;
 }
 
 std::string show_mem_limit(const Device& d) { return std::to_string(d.stats().mem_limit) + "\n"; }
@@ -83,16 +93,6 @@ Result<void> store_mem_limit(DeviceTable&, Device& d, std::string_view value) {
   return {};
 }
 
-// Decimal, as kstrtou16 and kstrtou64 read it here; nothing for anything else.
-template <class T>
-std::optional<T> parse_number(std::string_view text) {
-  const std::string_view digits = trimmed(text);
-  T value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
-  return value;
-}
-
 Result<void> store_mem_used_max(DeviceTable&, Device& d, std::string_view value) {
   if (parse_number<std::uint16_t>(value) != 0) return fail(EINVAL, "only 0 can be written");
   d.reset_mem_used_max();
@@ -114,42 +114,19 @@ Result<void> store_idle(DeviceTable&, Device& d, std::string_view value) {
   return {};
 }
 
-constexpr char kWritebackWords[] =
-    "one type=huge, idle, huge_idle or incompressible is written, or any number of page_index=N and page_indexes=LO-HI";
-
-// "page_index=N" or "page_indexes=LO-HI".
-std::optional<WritebackRequest::Pages> parse_pages(std::string_view word) {
-  const std::string_view key = word.substr(0, word.find('='));
-  const std::string_view value = word.substr(std::min(word.size(), key.size() + 1));
-  const auto dash = key == "page_indexes" ? value.find('-') : value.size();
-  if ((key != "page_index" && key != "page_indexes") || dash == std::string_view::npos) return std::nullopt;
-  const auto first = parse_number<std::uint64_t>(value.substr(0, dash));
-  const auto last = dash == value.size() ? first : parse_number<std::uint64_t>(value.substr(dash + 1));
-  if (!first || !last) return std::nullopt;
-  return WritebackRequest::Pages{PageIndex{*first}, PageIndex{*last}};
-}
-
-// A type, with or without "type=", or any number of pages.
-Result<WritebackRequest> parse_writeback(std::string_view value) {
-  std::istringstream stream{std::string(value)};
-  const std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
-  WritebackRequest request;
-  for (const std::string& word : words) {
-    const std::string_view type = std::string_view(word).substr(word.starts_with("type=") ? 5 : 0);
-    // Without recompression, what cannot be compressed is what is huge.
-    const bool huge = type == "huge" || type == "huge_idle" || type == "incompressible";
-    const bool idle = type == "idle" || type == "huge_idle";
-    if ((huge || idle) && words.size() == 1) return WritebackRequest{.huge = huge, .idle = idle, .pages = {}};
-    const auto pages = parse_pages(word);
-    if (!pages) return fail(EINVAL, "'" + word + "' is not right here: " + kWritebackWords);
-    request.pages.push_back(*pages);
-  }
-  if (request.pages.empty()) return fail(EINVAL, kWritebackWords);
-  return request;
-}
-
 Result<void> store_writeback(DeviceTable&, Device& d, std::string_view value) {
   return parse_writeback(value).and_then([&](const WritebackRequest& request) { return d.write_back(request); });
+}
+
+Result<void> store_recomp_algorithm(DeviceTable&, Device& d, std::string_view value) {
+  return parse_recomp_algorithm(value).and_then(
+      [&](const RecompressionAlgorithm& a) { return d.set_recompression(a.priority, a.codec); });
+}
+
+Result<void> store_recompress(DeviceTable&, Device& d, std::string_view value) {
+  return parse_recompress(value, d.codecs()).and_then([&](const RecompressRequest& request) {
+    return d.recompress(request);
+  });
 }
 
 Result<void> store_writeback_limit(DeviceTable&, Device& d, std::string_view value) {
@@ -184,6 +161,8 @@ constexpr Attribute kAttributes[] = {
     {"reset", nullptr, store_reset},
     {"compact", nullptr, store_compact},
     {"comp_algorithm", show_comp_algorithm, store_comp_algorithm},
+    {"recomp_algorithm", show_recomp_algorithm, store_recomp_algorithm},
+    {"recompress", nullptr, store_recompress},
     {"mem_limit", show_mem_limit, store_mem_limit},
     {"mem_used_max", nullptr, store_mem_used_max},
     {"io_stat", show_io_stat, nullptr},

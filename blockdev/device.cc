@@ -54,6 +54,10 @@ Device::Device(PageArena& arena, const DeviceOptions& options, const DeviceIdent
       pool_(arena, options.geometry),
       table_(arena, options.size / kPageSize, identity.number) {
   pool_.set_page_limit(limit_in_pages(options.mem_limit));
+  codecs_.set(0, options.codec);
+  for (unsigned priority = 1; priority < CodecTable::kPriorities; ++priority) {
+    if (const auto codec = recorded_recompression(arena.bytes(record), priority)) codecs_.set(priority, *codec);
+  }
 }
 
 Result<std::unique_ptr<Device>> Device::create(PageArena& arena, const DeviceOptions& options,

@@ -22,6 +22,7 @@
 
 #include "allocator/page_arena.h"
 #include "allocator/zs_pool.h"
+#include "blockdev/codec_table.h"
 #include "blockdev/slot_table.h"
 #include "blockdev/types.h"
 #include "compress/codec.h"
@@ -73,8 +74,8 @@ struct DeviceStats {
   std::uint64_t table_memory = 0;    // bytes of the slot table; not part of mem_used_total, as in zram
 };
 
-// What `write_back` moves to the backing file: of all pages those that are huge, or idle, or both if both are asked
-// for; or all of the named pages.
+// What `write_back` moves to the backing file: of all pages those that are huge, idle or incompressible, or all of that
+// if more than one is asked for; or all of the named pages.
 struct WritebackRequest {
   struct Pages {
     PageIndex first{};
@@ -82,7 +83,18 @@ struct WritebackRequest {
   };
   bool huge = false;
   bool idle = false;
-  std::vector<Pages> pages;  // empty: all of the device's
+  bool incompressible = false;  // tried by recompress, in vain
+  std::vector<Pages> pages{};   // empty: all of the device's
+};
+
+// What `recompress` tries: of the pages that are kept in an object those that are huge, or idle, or both if both are
+// asked for.
+struct RecompressRequest {
+  bool huge = false;
+  bool idle = false;
+  unsigned priority = 1;
+  std::size_t threshold = 0;    // bytes: smaller objects are left, and none becomes this or larger; 0: none
+  std::uint64_t max_pages = 0;  // how many are tried; 0: all
 };
 
 // What a scrub found.
@@ -183,8 +195,21 @@ class Device {
   // cannot be written, ERANGE for a page that the device does not have: what was moved until then has been. Beside
   // readers and writers.
   [[nodiscard]] Result<void> write_back(const WritebackRequest& request);
-  // Ends a pass that is under way after the batch that it writes, and all that come, with ECANCELED: for the device's
-  // end.
+
+  // Sets the algorithm of a priority from 1 to 3, which then stays. EINVAL for another priority, EBUSY where another
+  // algorithm has been set, EAGAIN while a pass is under way.
+  [[nodiscard]] Result<void> set_recompression(unsigned priority, const CodecSpec& codec);
+  [[nodiscard]] const CodecTable& codecs() const { return codecs_; }
+
+  // Compresses pages once more, with the algorithm of a priority, and keeps what takes a smaller size class; the
+  // largest objects first, and none that an algorithm of this or a higher priority made. The others lose their idle
+  // mark, and if no priority is higher, they are incompressible until they are written anew. A page that is read or
+  // written meanwhile stays as it is. EINVAL where the priority has no algorithm or the threshold is not below the
+  // pool's huge_class_size, ENOSPC where there is no memory. Beside readers and writers.
+  [[nodiscard]] Result<void> recompress(const RecompressRequest& request);
+
+  // Ends a pass of either kind that is under way after the pages that it is at, and all that come, with ECANCELED: for
+  // the device's end.
   void end_passes() { ending_.store(true, std::memory_order_relaxed); }
 
   // How many pages may still be written back; counts down while it is enabled.
@@ -245,6 +270,7 @@ class Device {
   using ConstPage = std::span<const std::byte, kPageSize>;
 
   friend class Recovery;
+  friend class RecompressPass;
   friend class WritebackPass;
 
   Device(PageArena& arena, const DeviceOptions& options, const DeviceIdentity& identity, FrameNumber record);
@@ -283,6 +309,7 @@ class Device {
   PageArena& arena_;
   ZsPool pool_;
   SlotTable table_;
+  CodecTable codecs_;
   std::mutex post_processing_;  // one pass at a time: the mark of a chosen page is of one pass
   std::atomic<bool> ending_{false};
   WritebackLimit writeback_limit_;

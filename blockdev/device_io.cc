@@ -104,7 +104,8 @@ bool Device::decode_object(Stream& stream, PageIndex page, SlotValue value, Page
     fill_page(out, word);
     return true;
   }
-  return stream.compressor->decompress(payload, out);
+  const auto codec = codecs_.at(value.codec() - kCodecFirst);
+  return codec && stream.decompressor(codec->algorithm).decompress(payload, out);
 }
 
 IoResult Device::write(Stream& stream, ByteOffset offset, std::span<const std::byte> in) {

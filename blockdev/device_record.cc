@@ -13,7 +13,10 @@ namespace {
 
 std::uint64_t checksum(const DeviceRecord& record) { return XXH3_64bits(&record, offsetof(DeviceRecord, checksum)); }
 
-std::uint64_t with_check(std::uint64_t pages) { return (XXH3_64bits(&pages, sizeof pages) & ~kMaxLimitPages) | pages; }
+// A word of 40 bits with a check of 24 above them.
+constexpr std::uint64_t kWordMask = (std::uint64_t{1} << 40) - 1;
+static_assert(kMaxLimitPages == kWordMask);
+std::uint64_t with_check(std::uint64_t word) { return (XXH3_64bits(&word, sizeof word) & ~kWordMask) | word; }
 
 bool known_kinds(const DeviceRecord& r) {
   return r.algorithm <= Algorithm::zstd && r.rule <= ChainRule::kernel && r.check <= 1;
@@ -25,10 +28,24 @@ bool in_range(const DeviceRecord& r) {
          r.threshold_numerator <= r.threshold_denominator;
 }
 
+std::uint64_t word_of(const CodecSpec& codec) {
+  return std::uint64_t{raw(codec.algorithm)} << 32 | static_cast<std::uint32_t>(codec.level);
+}
+
+CodecSpec codec_of(std::uint64_t word) {
+  return {static_cast<Algorithm>(word >> 32 & 0xff), static_cast<std::int32_t>(word & 0xffffffff)};
+}
+
+bool is_codec_or_none(const std::atomic<std::uint64_t>& entry) {
+  const std::uint64_t word = entry.load(std::memory_order_acquire);
+  return word == 0 || (word == with_check(word & kWordMask) && codec_of(word).algorithm <= Algorithm::zstd);
+}
+
 bool plausible(const DeviceRecord& r) {
   const std::uint64_t limit = r.limit.load(std::memory_order_relaxed);
   return r.version == DeviceRecord::kVersion && r.checksum == checksum(r) && known_kinds(r) && in_range(r) &&
-         r.name.front() != 0 && r.name.back() == 0 && limit == with_check(limit & kMaxLimitPages);
+         r.name.front() != 0 && r.name.back() == 0 && limit == with_check(limit & kWordMask) &&
+         std::ranges::all_of(r.recompression, is_codec_or_none);
 }
 
 }  // namespace
@@ -56,6 +73,17 @@ void record_mem_limit(std::byte* frame, std::uint64_t bytes) {
   reinterpret_cast<DeviceRecord*>(frame)->limit.store(with_check(limit_in_pages(bytes)), std::memory_order_relaxed);
 }
 
+void record_recompression(std::byte* frame, unsigned priority, const CodecSpec& codec) {
+  auto& entries = reinterpret_cast<DeviceRecord*>(frame)->recompression;
+  entries[priority - 1].store(with_check(word_of(codec)), std::memory_order_release);
+}
+
+std::optional<CodecSpec> recorded_recompression(const std::byte* frame, unsigned priority) {
+  const auto& entries = reinterpret_cast<const DeviceRecord*>(frame)->recompression;
+  const std::uint64_t word = entries[priority - 1].load(std::memory_order_acquire);
+  return word == 0 ? std::nullopt : std::optional(codec_of(word));
+}
+
 std::optional<RecordedDevice> read_record(const std::byte* frame) {
   const auto& record = *reinterpret_cast<const DeviceRecord*>(frame);
   if (!plausible(record)) return std::nullopt;
@@ -63,7 +91,7 @@ std::optional<RecordedDevice> read_record(const std::byte* frame) {
   found.options = {.name = record.name.data(),
                    .size = record.size,
                    .codec = {record.algorithm, record.level},
-                   .mem_limit = (record.limit.load(std::memory_order_relaxed) & kMaxLimitPages) * kPageSize,
+                   .mem_limit = (record.limit.load(std::memory_order_relaxed) & kWordMask) * kPageSize,
                    .geometry = {.rule = record.rule,
                                 .chain = record.chain,
                                 .threshold_numerator = record.threshold_numerator,

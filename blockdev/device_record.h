@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "allocator/page_arena.h"
+#include "blockdev/codec_table.h"
 #include "blockdev/device.h"
 
 namespace uzram {
@@ -32,6 +33,8 @@ struct DeviceRecord {
   std::uint64_t checksum = 0;    // xxh3 of all above
   // It changes as the device lives, by one store: pages in the lower 40 bits, and above them a check of their own.
   std::atomic<std::uint64_t> limit{0};
+  // The codecs of priority 1 to 3, each set by one store, in the same form: 0 is none.
+  std::array<std::atomic<std::uint64_t>, CodecTable::kPriorities - 1> recompression{};
 };
 static_assert(sizeof(DeviceRecord) <= kFrameSize);
 
@@ -46,6 +49,11 @@ void write_record(std::byte* frame, const DeviceOptions& options, const DeviceId
 
 // Changes the limit, bytes, in a frame that has been filled.
 void record_mem_limit(std::byte* frame, std::uint64_t bytes);
+
+// Adds a codec of priority 1 to 3 to a frame that has been filled.
+void record_recompression(std::byte* frame, unsigned priority, const CodecSpec& codec);
+// It, of a frame that is right; nothing where there is none.
+[[nodiscard]] std::optional<CodecSpec> recorded_recompression(const std::byte* frame, unsigned priority);
 
 // What the frame says, or nothing where it is damaged or of another version.
 struct RecordedDevice {

@@ -7,6 +7,7 @@
 #include "allocator/ensure.h"
 #include "blockdev/backing_file.h"
 #include "blockdev/device.h"
+#include "blockdev/largest_first.h"
 #include "blockdev/object_check.h"
 #include "blockdev/stream.h"
 
@@ -14,15 +15,11 @@ namespace uzram {
 namespace {
 
 constexpr std::size_t kBatch = 32;  // pages, as zram's writeback_batch_size
-// Objects of like sizes, as zram's buckets of post-processing.
-constexpr std::size_t kBucketBytes = 64;
-constexpr std::size_t kBuckets = kPageSize / kBucketBytes;
-
-std::size_t bucket_of(SlotValue value) { return (value.length() - 1) / kBucketBytes; }
 
 bool is_wanted(SlotValue value, const WritebackRequest& request) {
   if (value.kind() != SlotKind::object || value.is_same_filled()) return false;
-  return (!request.huge || value.is_huge()) && (!request.idle || value.is_idle());
+  return (!request.huge || value.is_huge()) && (!request.idle || value.is_idle()) &&
+         (!request.incompressible || value.is_incompressible());
 }
 
 }  // namespace
@@ -79,14 +76,6 @@ void Device::mark_idle() {
 class WritebackPass {
  public:
   explicit WritebackPass(Device& device) : device_(device), backing_(*device.options_.backing) {}
-
-  // Which buckets have pages of [first, last] that are wanted.
-  void look(const WritebackRequest& request, WritebackRequest::Pages pages, std::array<bool, kBuckets>& buckets) const {
-    device_.table_.for_each(pages.first, PageIndex{raw(pages.last) + 1}, [&](PageIndex, const Slot& slot) {
-      const SlotValue value(slot.load(std::memory_order_relaxed));
-      if (is_wanted(value, request)) buckets[bucket_of(value)] = true;
-    });
-  }
 
   // Every page of [first, last] that is wanted and whose object is in the bucket.
   Result<void> run(const WritebackRequest& request, WritebackRequest::Pages pages, std::size_t bucket) {
@@ -216,15 +205,17 @@ Result<void> Device::write_back(const WritebackRequest& request) {
   const std::unique_lock one(post_processing_, std::try_to_lock);
   if (!one) return fail(EAGAIN, "another pass is under way");
   WritebackPass pass(*this);
-  std::array<bool, kBuckets> there{};
-  for (const WritebackRequest::Pages& pages : ranges) pass.look(request, pages, there);
-  for (std::size_t bucket = kBuckets; bucket-- > 0;) {
-    if (!there[bucket]) continue;
+  Buckets there;
+  for (const WritebackRequest::Pages& pages : ranges) {
+    there |= buckets_of(table_, pages.first, PageIndex{raw(pages.last) + 1},
+                        [&](SlotValue value) { return is_wanted(value, request); });
+  }
+  return for_each_largest_first(there, [&](std::size_t bucket) -> Result<void> {
     for (const WritebackRequest::Pages& pages : ranges) {
       if (auto done = pass.run(request, pages, bucket); !done) return done;
     }
-  }
-  return {};
+    return {};
+  });
 }
 
 }  // namespace uzram

@@ -192,7 +192,7 @@ class Recovery {
   // Whether the slot's object is there and is its own; then it is live.
   bool take_object(const Device& device, PageIndex page, SlotValue value) {
     const unsigned codec = value.codec();
-    if (codec != kCodecAsIs && codec != kCodecFirst && codec != kCodecPattern) return false;
+    if (codec != kCodecAsIs && codec != kCodecPattern && !device.codecs_.at(codec - kCodecFirst)) return false;
     if ((codec == kCodecAsIs) != (value.length() == kPageSize)) return false;
     const auto found = device.pool_.probe(value.location(), value.length(), arena_.end());
     if (!found || found->header.owner != device.owner(page)) return false;

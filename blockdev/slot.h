@@ -4,7 +4,7 @@
 //   63     lock, of the slot's contents; cleared by recovery
 //   62     idle              } zram's marks, for post-processing:
 //   61     chosen            } a read or a write of the page clears both
-//   60     incompressible    the page was kept as it is
+//   60     incompressible    recompression could not make it smaller
 //   59-57  kind
 //   56-53  codec             0: as it is; 15: one word, repeated; else an entry of the device's codec table
 //   52-41  length - 1        of the object's payload, bytes
@@ -32,7 +32,7 @@ enum class SlotKind : std::uint8_t {
 };
 
 inline constexpr unsigned kCodecAsIs = 0;
-inline constexpr unsigned kCodecFirst = 1;  // the first entry of the codec table
+inline constexpr unsigned kCodecFirst = 1;  // the codec table's entry of priority 0; the others follow
 inline constexpr unsigned kCodecPattern = 15;
 
 // What a slot holds. Dropping one that an exchange returned would leak its object.
@@ -46,7 +46,7 @@ class [[nodiscard]] SlotValue {
 
   static constexpr SlotValue object(Location location, std::size_t length, unsigned codec) {
     return sealed(kind_bits(SlotKind::object) | std::uint64_t{codec} << kCodecShift | (length - 1) << kLengthShift |
-                  raw(location) | (codec == kCodecAsIs ? kIncompressible : 0));
+                  raw(location));
   }
   static constexpr SlotValue damaged() { return sealed(kind_bits(SlotKind::damaged)); }
 
@@ -91,12 +91,14 @@ class [[nodiscard]] SlotValue {
     return sealed((word_ & ~((std::uint64_t{1} << kLocationBits) - 1) & ~kParity) | raw(location));
   }
 
-  // Marks of an object. Chosen: its page is being copied to the backing file.
+  // Marks of an object. Chosen: its page is being copied to the backing file, or recompressed.
   [[nodiscard]] constexpr bool is_idle() const { return (word_ & kIdle) != 0; }
   [[nodiscard]] constexpr bool is_chosen() const { return (word_ & kChosen) != 0; }
+  [[nodiscard]] constexpr bool is_incompressible() const { return (word_ & kIncompressible) != 0; }
   [[nodiscard]] constexpr bool is_marked() const { return (word_ & (kIdle | kChosen)) != 0; }
   [[nodiscard]] constexpr SlotValue idle() const { return sealed((word_ | kIdle) & ~kParity); }
   [[nodiscard]] constexpr SlotValue chosen() const { return sealed((word_ | kChosen) & ~kParity); }
+  [[nodiscard]] constexpr SlotValue incompressible() const { return sealed((word_ | kIncompressible) & ~kParity); }
   [[nodiscard]] constexpr SlotValue not_chosen() const { return sealed(word_ & ~kChosen & ~kParity); }
   [[nodiscard]] constexpr SlotValue unmarked() const { return sealed(word_ & ~(kIdle | kChosen) & ~kParity); }
 

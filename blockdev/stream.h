@@ -12,9 +12,15 @@ namespace uzram {
 
 class Stream {
  public:
-  Stream(const CodecSpec& codec, unsigned worker) : compressor(make_compressor(codec)), worker_(worker) {}
+  Stream(const CodecSpec& codec, unsigned worker)
+      : compressor(make_compressor(codec)), format_(format_of(codec.algorithm)), worker_(worker) {}
 
   std::unique_ptr<Compressor> compressor;
+  // For what the algorithm made, which may be another one than the compressor's.
+  [[nodiscard]] Decompressor& decompressor(Algorithm algorithm) {
+    return format_of(algorithm) == format_ ? *compressor : *other_;
+  }
+
   // A page of which only a part is wanted, or which is read from the backing file; aligned as O_DIRECT wants it.
   alignas(kPageSize) std::array<std::byte, kPageSize> page{};
   alignas(64) std::array<std::byte, kPageSize> compressed{};  // the payload on its way in
@@ -24,6 +30,9 @@ class Stream {
   [[nodiscard]] unsigned worker() const { return worker_; }
 
  private:
+  const Format format_;
+  const std::unique_ptr<Decompressor> other_ =
+      make_decompressor(format_ == Format::lz4_block ? Format::zstd_frame : Format::lz4_block);
   const unsigned worker_;
 };
 

@@ -103,4 +103,8 @@ std::unique_ptr<Compressor> make_compressor(const CodecSpec& spec) {
   return make_zstd(spec.level);
 }
 
+std::unique_ptr<Decompressor> make_decompressor(Format format) {
+  return format == Format::zstd_frame ? make_zstd_reader() : make_lz4_reader();
+}
+
 }  // namespace uzram

@@ -1,8 +1,9 @@
 #pragma once
 // Codecs: what turns a page into fewer bytes and back. A CodecSpec says which algorithm at which level; a
-// Compressor is one worker's context for one of them, so that nothing is allocated per page.
+// Compressor is one worker's context for one of them, and a Decompressor for what any of one format made, so that
+// nothing is allocated per page.
 //
-// Threads: a CodecSpec is a value. A Compressor belongs to one thread at a time.
+// Threads: a CodecSpec is a value. A Compressor or Decompressor belongs to one thread at a time.
 //
 // Memory: a Compressor takes none after its construction, with two exceptions of the libraries: zstd may
 // resize its context after many inputs shorter than a page, and lz4hc above level 9 borrows 64 KiB from
@@ -40,21 +41,33 @@ struct CodecSpec {
 // Every algorithm's name, in the order in which zram's comp_algorithm lists them.
 std::span<const std::string_view> algorithm_names();
 
-// One worker's context for one codec.
-class Compressor {
- public:
-  virtual ~Compressor() = default;
+// What reading needs to know of an algorithm; levels do not matter to it.
+enum class Format : std::uint8_t { lz4_block, zstd_frame };
 
-  // Compresses `in` (1 to 4096 bytes) into `out`; returns the compressed length in bytes, or 0 if it needs
-  // more than out.size() bytes.
-  [[nodiscard]] virtual std::size_t compress(std::span<const std::byte> in, std::span<std::byte> out) = 0;
+constexpr Format format_of(Algorithm algorithm) {
+  return algorithm == Algorithm::zstd ? Format::zstd_frame : Format::lz4_block;
+}
+
+// One worker's context for one format.
+class Decompressor {
+ public:
+  virtual ~Decompressor() = default;
 
   // Decompresses `in` into `out`; true only if it filled `out` exactly. Damaged input gives false, and
   // nothing outside the two spans is read or written.
   [[nodiscard]] virtual bool decompress(std::span<const std::byte> in, std::span<std::byte> out) = 0;
 };
 
-// Allocates everything the codec will ever need; throws std::bad_alloc where there is no memory.
+// One worker's context for one codec, both ways.
+class Compressor : public Decompressor {
+ public:
+  // Compresses `in` (1 to 4096 bytes) into `out`; returns the compressed length in bytes, or 0 if it needs
+  // more than out.size() bytes.
+  [[nodiscard]] virtual std::size_t compress(std::span<const std::byte> in, std::span<std::byte> out) = 0;
+};
+
+// Both allocate everything that they will ever need, and throw std::bad_alloc where there is no memory.
 std::unique_ptr<Compressor> make_compressor(const CodecSpec& spec);
+std::unique_ptr<Decompressor> make_decompressor(Format format);
 
 }  // namespace uzram

@@ -1,5 +1,6 @@
 #pragma once
-// The contexts of the single algorithms, for make_compressor only; everyone else includes compress/codec.h.
+// The contexts of the single algorithms and formats, for make_compressor and make_decompressor only; everyone else
+// includes compress/codec.h.
 
 #include <memory>
 
@@ -10,5 +11,7 @@ namespace uzram {
 std::unique_ptr<Compressor> make_lz4(int acceleration);
 std::unique_ptr<Compressor> make_lz4hc(int level);
 std::unique_ptr<Compressor> make_zstd(int level);
+std::unique_ptr<Decompressor> make_lz4_reader();
+std::unique_ptr<Decompressor> make_zstd_reader();
 
 }  // namespace uzram

@@ -13,14 +13,15 @@ char* chars(std::span<std::byte> bytes) { return reinterpret_cast<char*>(bytes.d
 int count(std::span<const std::byte> bytes) { return static_cast<int>(bytes.size()); }
 
 // What lz4 and lz4hc share: one block format.
-class Lz4Block : public Compressor {
+template <class Base>
+class Lz4Block : public Base {
  public:
   bool decompress(std::span<const std::byte> in, std::span<std::byte> out) final {
     return LZ4_decompress_safe(chars(in), chars(out), count(in), count(out)) == count(out);
   }
 };
 
-class Lz4 final : public Lz4Block {
+class Lz4 final : public Lz4Block<Compressor> {
  public:
   explicit Lz4(int acceleration) : acceleration_(acceleration) {}
 
@@ -34,7 +35,7 @@ class Lz4 final : public Lz4Block {
   LZ4_stream_t state_{};
 };
 
-class Lz4hc final : public Lz4Block {
+class Lz4hc final : public Lz4Block<Compressor> {
  public:
   explicit Lz4hc(int level) : level_(level) {}
 
@@ -52,5 +53,6 @@ class Lz4hc final : public Lz4Block {
 
 std::unique_ptr<Compressor> make_lz4(int acceleration) { return std::make_unique<Lz4>(acceleration); }
 std::unique_ptr<Compressor> make_lz4hc(int level) { return std::make_unique<Lz4hc>(level); }
+std::unique_ptr<Decompressor> make_lz4_reader() { return std::make_unique<Lz4Block<Decompressor>>(); }
 
 }  // namespace uzram

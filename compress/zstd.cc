@@ -33,10 +33,30 @@ struct FreeContext {
   void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
 };
 
-class Zstd final : public Compressor {
+// Reads frames of one block.
+template <class Base>
+class ZstdFrame : public Base {
  public:
-  explicit Zstd(int level) : out_context_(ZSTD_createCCtx()), in_context_(ZSTD_createDCtx()) {
-    if (!out_context_ || !in_context_) throw std::bad_alloc();
+  ZstdFrame() {
+    if (!in_context_ ||
+        ZSTD_isError(ZSTD_DCtx_setParameter(in_context_.get(), ZSTD_d_format, ZSTD_f_zstd1_magicless))) {
+      throw std::bad_alloc();
+    }
+  }
+
+  bool decompress(std::span<const std::byte> in, std::span<std::byte> out) final {
+    return is_one_block(in) &&
+           ZSTD_decompressDCtx(in_context_.get(), out.data(), out.size(), in.data(), in.size()) == out.size();
+  }
+
+ private:
+  const std::unique_ptr<ZSTD_DCtx, FreeContext> in_context_{ZSTD_createDCtx()};
+};
+
+class Zstd final : public ZstdFrame<Compressor> {
+ public:
+  explicit Zstd(int level) : out_context_(ZSTD_createCCtx()) {
+    if (!out_context_) throw std::bad_alloc();
     // A page's frame is a descriptor and one block: no magic number, size, checksum or dictionary to repeat
     // 2^32 times.
     set(ZSTD_c_compressionLevel, level);
@@ -44,9 +64,6 @@ class Zstd final : public Compressor {
     set(ZSTD_c_contentSizeFlag, 0);
     set(ZSTD_c_checksumFlag, 0);
     set(ZSTD_c_dictIDFlag, 0);
-    if (ZSTD_isError(ZSTD_DCtx_setParameter(in_context_.get(), ZSTD_d_format, ZSTD_f_zstd1_magicless))) {
-      throw std::bad_alloc();
-    }
     // The context takes its memory with the first page; here rather than on the I/O path.
     const std::array<std::byte, kMaxInput> page{};
     if (ZSTD_isError(compress_whole(page))) throw std::bad_alloc();
@@ -61,11 +78,6 @@ class Zstd final : public Compressor {
     return length;
   }
 
-  bool decompress(std::span<const std::byte> in, std::span<std::byte> out) override {
-    return is_one_block(in) &&
-           ZSTD_decompressDCtx(in_context_.get(), out.data(), out.size(), in.data(), in.size()) == out.size();
-  }
-
  private:
   void set(ZSTD_cParameter parameter, int value) {
     if (ZSTD_isError(ZSTD_CCtx_setParameter(out_context_.get(), parameter, value))) throw std::bad_alloc();
@@ -76,12 +88,12 @@ class Zstd final : public Compressor {
   }
 
   const std::unique_ptr<ZSTD_CCtx, FreeContext> out_context_;
-  const std::unique_ptr<ZSTD_DCtx, FreeContext> in_context_;
   std::array<std::byte, ZSTD_COMPRESSBOUND(kMaxInput)> scratch_;
 };
 
 }  // namespace
 
 std::unique_ptr<Compressor> make_zstd(int level) { return std::make_unique<Zstd>(level); }
+std::unique_ptr<Decompressor> make_zstd_reader() { return std::make_unique<ZstdFrame<Decompressor>>(); }
 
 }  // namespace uzram

@@ -86,14 +86,14 @@ TEST_F(AttributesTest, SelectedAlgorithmStandsInBrackets) {
 }
 
 TEST_F(AttributesTest, UnknownAttributeIsNoEntry) {
-  for (const char* name : {"", "foo", "mm_stat ", "max_comp_streams", "recompress"}) {
+  for (const char* name : {"", "foo", "mm_stat ", "max_comp_streams", "algorithm_params"}) {
     EXPECT_EQ(show(name), error(ENOENT, "zram0: no attribute '" + std::string(name) + "'"));
     EXPECT_EQ(set(name, "1"), error(ENOENT, "zram0: no attribute '" + std::string(name) + "'"));
   }
 }
 
 TEST_F(AttributesTest, WriteOnlyAttributeCannotBeRead) {
-  for (const std::string name : {"reset", "compact", "mem_used_max", "idle", "writeback"}) {
+  for (const std::string name : {"reset", "compact", "mem_used_max", "idle", "writeback", "recompress"}) {
     EXPECT_EQ(show(name), error(EACCES, "zram0: " + name + " can only be written"));
   }
 }
@@ -122,6 +122,57 @@ TEST_F(AttributesTest, WritebackTakesZramsWordsAndNothingElse) {
        {"huge", "type=idle\n", "huge_idle", "type=incompressible", "page_index=3", "page_indexes=0-7 page_index=9"}) {
     EXPECT_EQ(set("writeback", right), error(ENODEV, none));
   }
+}
+
+TEST_F(AttributesTest, RecompressionAlgorithmsAreSetByPriority) {
+  EXPECT_EQ(show("recomp_algorithm"), "");
+  EXPECT_EQ(set("recomp_algorithm", "algo=zstd(level=9) priority=2\n"), "ok");
+  EXPECT_EQ(show("recomp_algorithm"), "#2: lz4 lz4hc [zstd] \n");
+  EXPECT_EQ(set("recomp_algorithm", "algo=lz4hc"), "ok");
+  EXPECT_EQ(set("recomp_algorithm", "priority=1 algo=lz4hc"), "ok");
+  EXPECT_EQ(show("recomp_algorithm"), "#1: lz4 [lz4hc] zstd \n#2: lz4 lz4hc [zstd] \n");
+  EXPECT_EQ(set("recomp_algorithm", "algo=zstd priority=2"),
+            error(EBUSY, "zram0: recomp_algorithm: priority 2 is zstd(level=9) until the device is reset"));
+  const std::string words = "algo=NAME and priority=1, 2 or 3 are written";
+  for (const char* word :
+       {"priority=0", "priority=4", "priority=", "priority=-1", "zstd", "level=9", "algorithm=zstd"}) {
+    EXPECT_EQ(set("recomp_algorithm", std::string("algo=zstd ") + word),
+              error(EINVAL, std::string("zram0: recomp_algorithm: '") + word + "' is not right here: " + words));
+  }
+  for (const char* word : {"", "priority=3"}) {
+    EXPECT_EQ(set("recomp_algorithm", word), error(EINVAL, "zram0: recomp_algorithm: " + words));
+  }
+  EXPECT_EQ(set("recomp_algorithm", "algo=lzo"),
+            error(EINVAL, "zram0: recomp_algorithm: unknown algorithm 'lzo': it is one of lz4, lz4hc, zstd"));
+  EXPECT_EQ(set("reset", "1"), "ok");
+  device_ = *table_.find("zram0");
+  EXPECT_EQ(show("recomp_algorithm"), "");
+}
+
+TEST_F(AttributesTest, RecompressTakesZramsWordsAndNothingElse) {
+  EXPECT_EQ(set("recompress", "type=huge"),
+            error(EINVAL, "zram0: recompress: no algorithm of priority 1 has been set"));
+  EXPECT_EQ(set("recomp_algorithm", "algo=lz4hc"), "ok");
+  EXPECT_EQ(set("recomp_algorithm", "algo=zstd(level=9) priority=3"), "ok");
+  for (const char* right : {"type=huge", "type=idle\n", "type=huge_idle threshold=2K", "", "threshold=3000 max_pages=0",
+                            "algo=zstd type=idle", "algo=lz4hc priority=1", "max_pages=18446744073709551615",
+                            "priority=3", "algo=zstd(level=9) priority=2"}) {
+    EXPECT_EQ(set("recompress", right), "ok") << right;
+  }
+  for (const char* word :
+       {"huge", "type=cold", "type=", "type=incompressible", "threshold=x", "threshold=-1", "threshold",
+        "max_pages=", "max_pages=-1", "priority=0", "priority=4", "algo=", "page_index=1", "1"}) {
+    EXPECT_EQ(set("recompress", word),
+              error(EINVAL, std::string("zram0: recompress: '") + word +
+                                "' is not right here: type=huge, idle or huge_idle, threshold=BYTES, max_pages=N, "
+                                "algo=NAME and priority=1, 2 or 3 are written"));
+  }
+  EXPECT_EQ(set("recompress", "algo=lz4hc priority=2"),
+            error(EINVAL, "zram0: recompress: no priority has 'lz4hc': see recomp_algorithm"));
+  EXPECT_EQ(
+      set("recompress", "threshold=4K"),
+      error(EINVAL,
+            "zram0: recompress: the threshold is less than 3257 bytes, from which on pages are stored as they are"));
 }
 
 TEST_F(AttributesTest, WritebackHasALimitThatIsOffAtFirst) {

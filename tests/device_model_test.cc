@@ -26,6 +26,8 @@ TEST_F(DeviceModel, BehavesAsAPlainArray) {
     make({.size = 2 * kMiB,
           .codec = *CodecSpec::parse(random() % 2 == 0 ? "lz4" : "zstd(level=1)"),
           .geometry = geometry});
+    ASSERT_TRUE(device_->set_recompression(1, {Algorithm::lz4hc, 9}));
+    ASSERT_TRUE(device_->set_recompression(3, {Algorithm::zstd, 9}));
     Bytes model(2 * kMiB);
     for (unsigned step = 0; step < 4000; ++step) {
       const std::size_t offset = random() % model.size();
@@ -57,6 +59,9 @@ TEST_F(DeviceModel, BehavesAsAPlainArray) {
           break;
         case 5:
           if (step % 64 == 5) device_->compact();
+          if (step % 64 == 21) {
+            ASSERT_TRUE(device_->recompress({.priority = random() % 2 == 0 ? 1U : 3U}));
+          }
           break;
         default:
           ASSERT_EQ(read(offset, size), Bytes(at, at + static_cast<std::ptrdiff_t>(size)));

@@ -29,6 +29,7 @@ class DeviceRecordTest : public testing::Test {
     const auto device = std::move(*Device::create(
         arena, {.name = "swap", .size = 8 * kMiB, .codec = {Algorithm::zstd, 3}, .mem_limit = 5 * kMiB}));
     device->publish();
+    EXPECT_TRUE(device->set_recompression(2, {Algorithm::lz4hc, 9}));
     for (std::uint32_t f = 1; f < PageArena::kChunkFrames; ++f) {
       if (arena.entry(FrameNumber{f}).link().kind == FrameKind::device) at_ = f * kFrameSize;
     }
@@ -86,6 +87,7 @@ const std::pair<const char*, std::size_t> kFields[] = {
     {"name", offsetof(DeviceRecord, name)},
     {"checksum", offsetof(DeviceRecord, checksum)},
     {"limit", offsetof(DeviceRecord, limit)},
+    {"recompression", offsetof(DeviceRecord, recompression)},
     {"the end", sizeof(DeviceRecord)},
 };
 
@@ -139,6 +141,20 @@ TEST_F(DeviceRecordTest, WhatCannotBeIsRefusedThoughItsChecksumIsRight) {
     put(whole);
   }
   EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(DeviceRecordTest, TheAlgorithmsOfRecompressionAreRecovered) {
+  for (unsigned round = 0; round < 2; ++round) {
+    PageArena arena(options());
+    const auto recovered = recover(arena);
+    ASSERT_TRUE(recovered);
+    Device& device = *recovered->devices.at(0);
+    EXPECT_EQ(device.codecs().at(0), (CodecSpec{Algorithm::zstd, 3}));
+    EXPECT_EQ(device.codecs().at(1), round == 0 ? std::nullopt : std::optional(CodecSpec{Algorithm::zstd, -5}));
+    EXPECT_EQ(device.codecs().at(2), (CodecSpec{Algorithm::lz4hc, 9}));
+    EXPECT_EQ(device.codecs().at(3), std::nullopt);
+    EXPECT_TRUE(device.set_recompression(1, {Algorithm::zstd, -5}));
+  }
 }
 
 TEST_F(DeviceRecordTest, TheLimitThatWasSetLastIsRecovered) {

@@ -94,6 +94,22 @@ void sparse_class(Process& c) {
   }
 }
 
+void set_zstd(Process& c) {
+  ensure(c.world->device().set_recompression(1, {Algorithm::zstd, 1}).has_value(), "the story goes as it should");
+}
+
+// Digits, which LZ4 can hardly compress, some zeroes behind most of them, and one page that nothing compresses.
+void pages_for_zstd(Process& c) {
+  for (std::uint64_t n = 0; n < 10; ++n) {
+    Bytes bytes = page_of(n, 0, n == 3 ? kPageSize : n % 2 == 0 ? kPageSize : 1000 + n * 200);
+    if (n != 3) {
+      for (std::byte& b : bytes) b &= std::byte{0x0f};
+    }
+    c.world->write_page(n, bytes);
+  }
+  set_zstd(c);
+}
+
 void two_devices(Process& c) {
   ten_pages(c);
   c.world->create("second", 8);
@@ -170,6 +186,14 @@ const Story kStories[] = {
      }},
     {"Compaction", sparse_class,
      [](Process& c) { ensure(c.world->device().compact() != 0, "the story goes as it should"); }},
+    {"SetOfARecompressionAlgorithm", ten_pages, set_zstd},
+    {"Recompression", pages_for_zstd,
+     [](Process& c) {
+       Device& device = c.world->device();
+       const std::uint64_t before = device.stats().compr_data_size;
+       ensure(device.recompress({}).has_value(), "the story goes as it should");
+       ensure(device.stats().compr_data_size < before, "the story goes as it should");
+     }},
     {"CreationOfADevice", ten_pages, [](Process& c) { c.world->create("second", 8); }},
     {"RemovalOfADevice", two_devices,
      [](Process& c) { ensure(c.world->devices.remove("second").has_value(), "the story goes as it should"); }},

@@ -27,7 +27,7 @@ void Meddler::run(const Daemon& daemon) {
 
 bool Meddler::step(const Daemon& daemon) {
   const ControlClient control = daemon.control();
-  switch (random_() % 8) {
+  switch (random_() % 9) {
     case 0:
     case 1:
       return is_done(control.put(device_target(main_, "compact"), "1"));
@@ -35,6 +35,8 @@ bool Meddler::step(const Daemon& daemon) {
       return set_limit(control);
     case 3:
       return is_done(control.post(device_target(main_, "scrub"), ""));
+    case 4:
+      return recompress(control);
     default:
       const std::string name = "extra" + std::to_string(random_() % kExtras);
       return step_extra(daemon, name, extras_[name]);
@@ -47,6 +49,13 @@ bool Meddler::set_limit(const ControlClient& control) {
   limit_ = *asked_limit_;
   asked_limit_.reset();
   return true;
+}
+
+// With a limit there may be no memory for what a page becomes.
+bool Meddler::recompress(const ControlClient& control) {
+  if (!is_done(control.put(device_target(main_, "recomp_algorithm"), "algo=zstd"))) return false;
+  const auto done = control.put(device_target(main_, "recompress"), random_() % 2 == 0 ? "type=huge" : "");
+  return (!done && done.error().code == ENOSPC) || is_done(done);
 }
 
 bool Meddler::step_extra(const Daemon& daemon, const std::string& name, Extra& extra) {

@@ -43,6 +43,7 @@ class Meddler {
   [[nodiscard]] bool step_extra(const Daemon& daemon, const std::string& name, Extra& extra);
   [[nodiscard]] bool fill(const Daemon& daemon, const std::string& name, Extra& extra);
   [[nodiscard]] bool set_limit(const ControlClient& control);
+  [[nodiscard]] bool recompress(const ControlClient& control);
   [[nodiscard]] bool take_in(Extra& extra, Doing doing, const Result<std::string>& answer);
   void settle(const Daemon& daemon, const std::string& name, Extra& extra, bool is_there);
 
