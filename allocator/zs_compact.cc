@@ -1,62 +1,61 @@
 // Compaction of a ZsPool: objects move out of the emptiest zspages into the fullest.
 
-#include <utility>
+#include <algorithm>
+#include <bit>
 
 #include "allocator/zs_pool.h"
 
 namespace uzram {
 
-bool ZsPool::can_compact(const ClassState& c, unsigned index) const {
-  std::uint64_t zspages = 0;
-  for (const std::uint32_t n : c.zspages) zspages += n;
-  const std::uint64_t objects = classes_[index].objects;
-  return (zspages * objects - c.objects_used) / objects >= 1;
-}
+// Whether the class has room for all objects of one of its zspages in the others.
+bool ZsPool::can_compact(unsigned index) const { return class_stats(index).freeable() > 0; }
 
-// Takes the emptiest zspage out of its list, if emptying it can free it.
+// Takes the emptiest zspage of all lanes out of its list, if emptying it can free it. What other threads do meanwhile
+// may make it another one, or in vain.
 FrameNumber ZsPool::isolate_emptiest(unsigned index) {
-  ClassState& c = states_[index];
-  const std::scoped_lock lock(c.lock);
-  if (c.partly_filled == 0 || !can_compact(c, index)) return FrameNumber::none;
-  const unsigned emptiest = static_cast<unsigned>(__builtin_ctz(c.partly_filled));
-  const FrameNumber head = c.lists[emptiest];
-  unlink(c, emptiest, head);
-  c.isolated = head;
+  if (!can_compact(index)) return FrameNumber::none;
+  const auto emptiest = [](const Lane& lane) {
+    return std::countr_zero(unsigned{lane.partly_filled.load(std::memory_order_relaxed)});  // 32 where there is none
+  };
+  auto& lanes = lanes_[index];
+  Lane& lane = *std::ranges::min_element(lanes, {}, emptiest);
+  const std::scoped_lock lock(lane.lock);
+  if (lane.partly_filled.load(std::memory_order_relaxed) == 0) return FrameNumber::none;
+  const auto list = static_cast<unsigned>(emptiest(lane));
+  const FrameNumber head = lane.lists[list];
+  unlink(lane, list, head);
+  lane.isolated = head;
   return head;
 }
 
 // Ends the isolation; true if the zspage was empty and its frames were freed.
-bool ZsPool::put_back(unsigned index) {
-  ClassState& c = states_[index];
-  FrameNumber head;
+bool ZsPool::put_back(unsigned index, FrameNumber head) {
+  Lane& lane = lane_of(index, head);
   {
-    const std::scoped_lock lock(c.lock);
-    head = std::exchange(c.isolated, FrameNumber::none);
+    const std::scoped_lock lock(lane.lock);
+    lane.isolated = FrameNumber::none;
     const std::uint16_t in_use = arena_.state(head).in_use;
     if (in_use != 0) {
-      link(c, ratio(index, in_use), head);
+      link(lane, ratio(index, in_use), head);
       return false;
     }
-    --c.zspages[0];
+    --lane.zspages[0];
   }
   free_zspage(head);
   return true;
 }
 
-// A copy of the object in the fullest zspage that has room; never makes a new one, or nothing would be
-// gained.
+// A copy of the object in the fullest zspage that has room, of the lane that has it; never makes a new one, or nothing
+// would be gained.
 std::optional<Location> ZsPool::copy_elsewhere(Location from, unsigned index) {
-  ClassState& c = states_[index];
   const auto header = ObjectHeader::unpack(header_word(from, index).load(std::memory_order_relaxed));
-  Location to;
-  {
-    const std::scoped_lock lock(c.lock);
-    const FrameNumber head = fullest(c);
-    if (head == FrameNumber::none) return std::nullopt;
-    to = take(c, index, head, header);
-  }
+  const auto& lanes = lanes_[index];
+  const auto fullest_list = [](const Lane& lane) { return lane.partly_filled.load(std::memory_order_relaxed); };
+  const auto first = std::ranges::max_element(lanes, {}, fullest_list) - lanes.begin();
+  const auto to = take_anywhere(index, header, static_cast<unsigned>(first));
+  if (!to) return std::nullopt;
   std::array<std::byte, kFrameSize> scratch;
-  write(to, read(from, classes_[index].size - kHeaderSize, scratch));
+  write(*to, read(from, classes_[index].size - kHeaderSize, scratch));
   return to;
 }
 
@@ -82,7 +81,7 @@ std::uint64_t ZsPool::compact_class(unsigned index, OwnerTable& owners) {
       // An owner that does not point back is a write in flight, or a free: either way not ours to move.
       if (owners.relocate(header.owner, from, move)) free(from);
     }
-    if (!put_back(index)) return freed;
+    if (!put_back(index, head)) return freed;
     freed += classes_[index].frames;
   }
 }

@@ -10,12 +10,14 @@ void ZsPool::save(ImageWriter& image) const {
   image.put(max_pages_.load(std::memory_order_relaxed));
   image.put(limit_.load(std::memory_order_relaxed));
   image.put(pages_compacted_.load(std::memory_order_relaxed));
-  for (const ClassState& c : states_) {
-    image.put(c.partly_filled);
-    image.put(c.lists);
-    image.put(c.zspages);
-    image.put(c.almost_empty);
-    image.put(c.objects_used);
+  for (const auto& lanes : lanes_) {
+    for (const Lane& lane : lanes) {
+      image.put(lane.partly_filled.load(std::memory_order_relaxed));
+      image.put(lane.lists);
+      image.put(lane.zspages);
+      image.put(lane.almost_empty);
+      image.put(lane.objects_used);
+    }
   }
 }
 
@@ -24,12 +26,14 @@ bool ZsPool::load(ImageReader& image) {
   max_pages_ = image.get<std::uint64_t>();
   limit_ = image.get<std::uint64_t>();
   pages_compacted_ = image.get<std::uint64_t>();
-  for (ClassState& c : states_) {
-    c.partly_filled = image.get<decltype(c.partly_filled)>();
-    c.lists = image.get<decltype(c.lists)>();
-    c.zspages = image.get<decltype(c.zspages)>();
-    c.almost_empty = image.get<decltype(c.almost_empty)>();
-    c.objects_used = image.get<decltype(c.objects_used)>();
+  for (auto& lanes : lanes_) {
+    for (Lane& lane : lanes) {
+      lane.partly_filled = image.get<std::uint16_t>();
+      lane.lists = image.get<decltype(lane.lists)>();
+      lane.zspages = image.get<decltype(lane.zspages)>();
+      lane.almost_empty = image.get<decltype(lane.almost_empty)>();
+      lane.objects_used = image.get<decltype(lane.objects_used)>();
+    }
   }
   return image.good();
 }

@@ -63,92 +63,104 @@ bool ZsPool::is_almost_empty(unsigned index, std::uint32_t in_use) const {
          in_use <= geometry_.threshold_numerator * objects / geometry_.threshold_denominator;
 }
 
-void ZsPool::link(ClassState& c, unsigned ratio, FrameNumber head) {
+void ZsPool::link(Lane& lane, unsigned ratio, FrameNumber head) {
   ZspageState& z = arena_.state(head);
   z.previous = FrameNumber::none;
-  z.next = c.lists[ratio];
+  z.next = lane.lists[ratio];
   if (z.next != FrameNumber::none) arena_.state(z.next).previous = head;
-  c.lists[ratio] = head;
-  if (ratio != kFullRatio) c.partly_filled = static_cast<std::uint16_t>(c.partly_filled | 1U << ratio);
+  lane.lists[ratio] = head;
+  if (ratio != kFullRatio) lane.mark(ratio, true);
 }
 
-void ZsPool::unlink(ClassState& c, unsigned ratio, FrameNumber head) {
+void ZsPool::unlink(Lane& lane, unsigned ratio, FrameNumber head) {
   const ZspageState& z = arena_.state(head);
   if (z.next != FrameNumber::none) arena_.state(z.next).previous = z.previous;
   if (z.previous != FrameNumber::none) {
     arena_.state(z.previous).next = z.next;
   } else {
-    c.lists[ratio] = z.next;
-    if (z.next == FrameNumber::none) c.partly_filled = static_cast<std::uint16_t>(c.partly_filled & ~(1U << ratio));
+    lane.lists[ratio] = z.next;
+    if (z.next == FrameNumber::none) lane.mark(ratio, false);
   }
 }
 
-void ZsPool::count(ClassState& c, unsigned index, std::uint32_t in_use, int by) {
-  c.zspages[ratio(index, in_use)] += static_cast<std::uint32_t>(by);
-  if (is_almost_empty(index, in_use)) c.almost_empty += static_cast<std::uint32_t>(by);
+void ZsPool::count(Lane& lane, unsigned index, std::uint32_t in_use, int by) {
+  lane.zspages[ratio(index, in_use)] += static_cast<std::uint32_t>(by);
+  if (is_almost_empty(index, in_use)) lane.almost_empty += static_cast<std::uint32_t>(by);
 }
 
 // Moves a zspage to the list and the counts of its new number of objects. An empty one leaves its list.
-void ZsPool::set_in_use(ClassState& c, unsigned index, FrameNumber head, std::uint16_t in_use) {
+void ZsPool::set_in_use(Lane& lane, unsigned index, FrameNumber head, std::uint16_t in_use) {
   ZspageState& z = arena_.state(head);
   const unsigned from = ratio(index, z.in_use);
   const unsigned to = ratio(index, in_use);
-  count(c, index, z.in_use, -1);
-  count(c, index, in_use, +1);
-  c.objects_used += in_use;
-  c.objects_used -= z.in_use;
+  count(lane, index, z.in_use, -1);
+  count(lane, index, in_use, +1);
+  lane.objects_used += in_use;
+  lane.objects_used -= z.in_use;
   z.in_use = in_use;
-  if (from == to || head == c.isolated) return;
-  if (from != 0) unlink(c, from, head);
-  if (to != 0) link(c, to, head);
+  if (from == to || head == lane.isolated) return;
+  if (from != 0) unlink(lane, from, head);
+  if (to != 0) link(lane, to, head);
 }
 
 // ---- malloc and free
 
-FrameNumber ZsPool::fullest(const ClassState& c) {
-  if (c.partly_filled == 0) return FrameNumber::none;
-  return c.lists[31U - static_cast<unsigned>(__builtin_clz(c.partly_filled))];
+FrameNumber ZsPool::fullest(const Lane& lane) {
+  const unsigned lists = lane.partly_filled.load(std::memory_order_relaxed);
+  return lists == 0 ? FrameNumber::none : lane.lists[31U - static_cast<unsigned>(__builtin_clz(lists))];
 }
 
-Location ZsPool::take(ClassState& c, unsigned index, FrameNumber head, const ObjectHeader& header) {
+Location ZsPool::take(Lane& lane, unsigned index, FrameNumber head, const ObjectHeader& header) {
   ZspageState& z = arena_.state(head);
   const Location object = locate(head, index, z.free_object);
   const auto word = header_word(object, index);
   z.free_object = static_cast<std::uint16_t>(ObjectHeader::unpack(word.load(std::memory_order_relaxed)).check);
   word.store(header.packed(), std::memory_order_relaxed);
-  set_in_use(c, index, head, static_cast<std::uint16_t>(z.in_use + 1));
+  set_in_use(lane, index, head, static_cast<std::uint16_t>(z.in_use + 1));
   return object;
 }
 
-std::optional<Location> ZsPool::malloc(std::size_t size, const ObjectHeader& header) {
+ZsPool::Lane& ZsPool::lane_of(unsigned index, FrameNumber head) {
+  return lanes_[index][raw(head) / PageArena::kChunkFrames % kLanes];
+}
+
+// Room in a zspage that there is, in lane `first` if it has any.
+std::optional<Location> ZsPool::take_anywhere(unsigned index, const ObjectHeader& header, unsigned first) {
+  for (const unsigned step : kOrder) {
+    Lane& lane = lanes_[index][first ^ step];
+    if (lane.partly_filled.load(std::memory_order_relaxed) == 0) continue;
+    const std::scoped_lock lock(lane.lock);
+    const FrameNumber head = fullest(lane);
+    if (head != FrameNumber::none) return take(lane, index, head, header);
+  }
+  return std::nullopt;
+}
+
+std::optional<Location> ZsPool::malloc(std::size_t size, const ObjectHeader& header, unsigned worker) {
   if (size == 0 || size > kFrameSize) return std::nullopt;
   const unsigned index = classes_.index_for(size);
-  ClassState& c = states_[index];
-  {
-    const std::scoped_lock lock(c.lock);
-    const FrameNumber head = fullest(c);
-    if (head != FrameNumber::none) return take(c, index, head, header);
-  }
+  if (const auto object = take_anywhere(index, header, worker % kLanes)) return object;
   const FrameNumber head = make_zspage(index);
   if (head == FrameNumber::none) return std::nullopt;
-  const std::scoped_lock lock(c.lock);
-  count(c, index, 0, +1);
-  return take(c, index, head, header);
+  Lane& lane = lane_of(index, head);
+  const std::scoped_lock lock(lane.lock);
+  count(lane, index, 0, +1);
+  return take(lane, index, head, header);
 }
 
 void ZsPool::free(Location object) {
   const Position at = position(object);
-  ClassState& c = states_[at.index];
+  Lane& lane = lane_of(at.index, at.head);
   {
-    const std::scoped_lock lock(c.lock);
+    const std::scoped_lock lock(lane.lock);
     ZspageState& z = arena_.state(at.head);
     const auto word = header_word(object, at.index);
     ensure(ObjectHeader::unpack(word.load(std::memory_order_relaxed)).owner != kNoOwner, "an object is freed once");
     word.store(ObjectHeader::free(z.free_object).packed(), std::memory_order_relaxed);
     z.free_object = static_cast<std::uint16_t>(at.object);
-    set_in_use(c, at.index, at.head, static_cast<std::uint16_t>(z.in_use - 1));
-    if (z.in_use != 0 || at.head == c.isolated) return;
-    --c.zspages[0];
+    set_in_use(lane, at.index, at.head, static_cast<std::uint16_t>(z.in_use - 1));
+    if (z.in_use != 0 || at.head == lane.isolated) return;
+    --lane.zspages[0];
   }
   free_zspage(at.head);
 }

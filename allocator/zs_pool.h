@@ -7,10 +7,15 @@
 // Location is the handle: valid until the object is freed or its owner's slot is changed by compaction, so a
 // caller that compacts reads a location and uses it under the lock of the owner's slot.
 //
+// A class's zspages are in kLanes lanes, each with its own lock and lists, so that workers who allocate in one class at
+// the same time do not take each other's cache lines. The lane of a zspage is that of its head's chunk of the arena,
+// for good; a worker prefers its own lane, and takes from any other before a new zspage is made, so that lanes cost no
+// memory.
+//
 // Not here: what the bytes mean, and which object is live, which the owners' slots say.
 //
 // Threads: everything may be called from any thread; one object's bytes belong to its owner.
-// Lock order: the owner's lock, then the class's, then the arena's.
+// Lock order: the owner's lock, then a lane's, then the arena's; never two lanes'.
 
 #include <array>
 #include <atomic>
@@ -94,8 +99,9 @@ class ZsPool {
   ZsPool& operator=(const ZsPool&) = delete;
 
   // Room for `size` bytes, 1..4096; nothing where size is out of that range, at the page limit, or where the
-  // arena has no frame. The bytes are unspecified: the caller never reads what it has not written.
-  [[nodiscard]] std::optional<Location> malloc(std::size_t size, const ObjectHeader& header);
+  // arena has no frame. The bytes are unspecified: the caller never reads what it has not written. Callers with
+  // different `worker` numbers, which may be any, are in each other's way least.
+  [[nodiscard]] std::optional<Location> malloc(std::size_t size, const ObjectHeader& header, unsigned worker = 0);
   void free(Location object);
   // Begins to fetch what `free` will need, for a caller that knows well before.
   void prefetch_free(Location object) const;
@@ -143,21 +149,33 @@ class ZsPool {
 
   // Checks every zspage, list and count; calls `live` with each object that is not free and the size of its
   // class. For tests, with no other thread at work. Aborts where something does not hold.
-  void check_invariants(const std::function<void(Location, ObjectHeader)>& live = {}) const;
+  using Visit = std::function<void(Location, ObjectHeader)>;
+  void check_invariants(const Visit& live = {}) const;
 
  private:
   friend class MappedObject;
   static constexpr unsigned kRatios = 12;
   static constexpr unsigned kFullRatio = kRatios - 1;
 
-  struct alignas(64) ClassState {
+  static constexpr unsigned kLanes = 4;
+  // Which lanes a worker looks at, by what is to be flipped of its own's number: of any two neighbours, each goes
+  // through a half of its own before they meet.
+  static constexpr std::array<unsigned, kLanes> kOrder = {0, 2, 1, 3};
+
+  struct alignas(64) Lane {
     mutable SpinLock lock;
-    std::uint16_t partly_filled = 0;           // a bit for each list 1..10 that is not empty
-    FrameNumber isolated = FrameNumber::none;  // the zspage that compaction empties: in no list
-    std::array<FrameNumber, kRatios> lists{};  // head frames of zspages, by inuse ratio
+    std::atomic<std::uint16_t> partly_filled{0};  // a bit for each list 1..10 that is not empty
+    FrameNumber isolated = FrameNumber::none;     // the zspage that compaction empties: in no list
+    std::array<FrameNumber, kRatios> lists{};     // head frames of zspages, by inuse ratio
     std::array<std::uint32_t, kRatios> zspages{};
     std::uint32_t almost_empty = 0;
     std::uint64_t objects_used = 0;
+
+    void mark(unsigned list, bool has_zspages) {
+      const unsigned others = partly_filled.load(std::memory_order_relaxed) & ~(1U << list);
+      partly_filled.store(static_cast<std::uint16_t>(others | unsigned{has_zspages} << list),
+                          std::memory_order_relaxed);
+    }
   };
 
   // Where an object is: its frame's entry, its class and its number in the zspage.
@@ -176,29 +194,35 @@ class ZsPool {
 
   [[nodiscard]] unsigned ratio(unsigned index, std::uint32_t in_use) const;
   [[nodiscard]] bool is_almost_empty(unsigned index, std::uint32_t in_use) const;
-  // Under the class's lock:
-  void link(ClassState& c, unsigned ratio, FrameNumber head);
-  void unlink(ClassState& c, unsigned ratio, FrameNumber head);
-  void count(ClassState& c, unsigned index, std::uint32_t in_use, int by);
-  void set_in_use(ClassState& c, unsigned index, FrameNumber head, std::uint16_t in_use);
-  [[nodiscard]] static FrameNumber fullest(const ClassState& c);
-  [[nodiscard]] Location take(ClassState& c, unsigned index, FrameNumber head, const ObjectHeader& header);
-  [[nodiscard]] bool can_compact(const ClassState& c, unsigned index) const;
+  [[nodiscard]] Lane& lane_of(unsigned index, FrameNumber head);
+  [[nodiscard]] const Lane& lane_of(unsigned index, FrameNumber head) const {
+    return const_cast<ZsPool*>(this)->lane_of(index, head);
+  }
+  [[nodiscard]] std::uint64_t check_lane(const Lane& lane, unsigned index, const Visit& live) const;
+  [[nodiscard]] std::optional<Location> take_anywhere(unsigned index, const ObjectHeader& header, unsigned first);
+  // Under the lane's lock:
+  void link(Lane& lane, unsigned ratio, FrameNumber head);
+  void unlink(Lane& lane, unsigned ratio, FrameNumber head);
+  void count(Lane& lane, unsigned index, std::uint32_t in_use, int by);
+  void set_in_use(Lane& lane, unsigned index, FrameNumber head, std::uint16_t in_use);
+  [[nodiscard]] static FrameNumber fullest(const Lane& lane);
+  [[nodiscard]] Location take(Lane& lane, unsigned index, FrameNumber head, const ObjectHeader& header);
 
   [[nodiscard]] bool charge(unsigned frames);
   void raise_max();
   [[nodiscard]] FrameNumber make_zspage(unsigned index);
   void free_zspage(FrameNumber head);
 
+  [[nodiscard]] bool can_compact(unsigned index) const;
   [[nodiscard]] FrameNumber isolate_emptiest(unsigned index);
-  [[nodiscard]] bool put_back(unsigned index);
+  [[nodiscard]] bool put_back(unsigned index, FrameNumber head);
   [[nodiscard]] std::optional<Location> copy_elsewhere(Location from, unsigned index);
   [[nodiscard]] std::uint64_t compact_class(unsigned index, OwnerTable& owners);
 
   PageArena& arena_;
   const Geometry geometry_;
   const SizeClasses classes_;
-  std::array<ClassState, kClasses> states_;
+  std::array<std::array<Lane, kLanes>, kClasses> lanes_;
   std::atomic<std::uint64_t> pages_{0};
   std::atomic<std::uint64_t> max_pages_{0};
   std::atomic<std::uint64_t> limit_{0};

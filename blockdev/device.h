@@ -293,8 +293,8 @@ class Device {
   [[nodiscard]] IoResult write_part(Stream& stream, PageIndex page, std::size_t at, std::span<const std::byte> in);
   [[nodiscard]] IoResult zero_part(Stream& stream, ByteOffset offset, std::uint64_t length);
   [[nodiscard]] std::optional<SlotValue> store(Stream& stream, PageIndex page, ConstPage in);
-  [[nodiscard]] std::optional<SlotValue> store_object(PageIndex page, std::span<const std::byte> payload,
-                                                      unsigned codec);
+  [[nodiscard]] std::optional<SlotValue> store_object(const Stream& stream, PageIndex page,
+                                                      std::span<const std::byte> payload, unsigned codec);
   void replace(SlotGuard& slot, SlotValue value, Counters& counters);
   static void account(Counters& counters, SlotValue value, std::int64_t by);
   void free_pages(PageIndex first, PageIndex end);

@@ -165,17 +165,18 @@ IoResult Device::write_part(Stream& stream, PageIndex page, std::size_t at, std:
 std::optional<SlotValue> Device::store(Stream& stream, PageIndex page, ConstPage in) {
   if (const auto word = same_filled_word(in)) {
     if (const auto value = SlotValue::same(*word)) return value;
-    return store_object(page, in.first<sizeof *word>(), kCodecPattern);
+    return store_object(stream, page, in.first<sizeof *word>(), kCodecPattern);
   }
   const std::size_t most = pool_.classes().huge_class_size() - 1;
   const std::size_t length = stream.compressor->compress(in, std::span(stream.compressed).first(most));
-  if (length != 0) return store_object(page, std::span(stream.compressed).first(length), kCodecFirst);
-  return store_object(page, in, kCodecAsIs);
+  if (length != 0) return store_object(stream, page, std::span(stream.compressed).first(length), kCodecFirst);
+  return store_object(stream, page, in, kCodecAsIs);
 }
 
-std::optional<SlotValue> Device::store_object(PageIndex page, std::span<const std::byte> payload, unsigned codec) {
+std::optional<SlotValue> Device::store_object(const Stream& stream, PageIndex page, std::span<const std::byte> payload,
+                                              unsigned codec) {
   const std::uint32_t check = options_.check ? object_check(payload, codec) : 0;
-  const auto location = pool_.malloc(payload.size(), {owner(page), check});
+  const auto location = pool_.malloc(payload.size(), {owner(page), check}, stream.worker());
   if (!location) return std::nullopt;
   pool_.write(*location, payload);
   return SlotValue::object(*location, payload.size(), codec);

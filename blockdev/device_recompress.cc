@@ -70,8 +70,8 @@ class RecompressPass {
       give_up(slot, false);
       return {};
     }
-    const auto value =
-        device_.store_object(page, std::span(stream_->compressed).first(length), kCodecFirst + request_.priority);
+    const auto value = device_.store_object(*stream_, page, std::span(stream_->compressed).first(length),
+                                            kCodecFirst + request_.priority);
     if (!value) {
       give_up(slot, false);
       return fail(ENOSPC, "no memory is left for what a page becomes");
