@@ -127,6 +127,8 @@ class PageArena {
   void push_free(FrameNumber f);  // under mutex_
   FrameNumber pop_free();         // under mutex_
   void release(Batch& batch);
+  [[nodiscard]] static Run run_at(const Batch& batch, std::size_t i);
+  [[nodiscard]] bool give_back_at_once(const Batch& batch) const;
   [[nodiscard]] bool give_back(Run run);
   [[nodiscard]] bool take_free(std::span<FrameNumber> out);
   [[nodiscard]] bool has_free(std::size_t frames) const;

@@ -58,6 +58,7 @@ constexpr std::uint32_t kCalls[] = {
     SYS_munlock,
     SYS_munlockall,
     SYS_munmap,
+    SYS_process_madvise,
     SYS_fallocate,
     SYS_ftruncate,
     SYS_memfd_create,

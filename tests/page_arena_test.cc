@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
@@ -13,6 +17,26 @@
 #include <system_error>
 #include <thread>
 #include <vector>
+
+namespace {
+
+// How the kernel takes one call for many ranges: as it does, not at all, or the first range only.
+enum class AtOnce { whole, refused, partly };
+AtOnce at_once = AtOnce::whole;
+unsigned calls_at_once = 0;
+
+}  // namespace
+
+// In place of the C library's.
+extern "C" ssize_t process_madvise(int process, const iovec* ranges, std::size_t count, int advice,
+                                   unsigned flags) noexcept {
+  ++calls_at_once;
+  if (at_once == AtOnce::refused) {
+    errno = EBADF;
+    return -1;
+  }
+  return syscall(SYS_process_madvise, process, ranges, at_once == AtOnce::partly ? 1 : count, advice, flags);
+}
 
 namespace uzram {
 namespace {
@@ -186,6 +210,29 @@ TEST(PageArena, UsesWhatItGaveBackBeforeItGrows) {
   EXPECT_EQ(arena.end(), end);
   EXPECT_EQ(std::set<FrameNumber>(frames.begin(), frames.end()).size(), frames.size());
   for (const FrameNumber f : frames) EXPECT_TRUE(is_resident(arena, f));
+}
+
+TEST(PageArena, GivesBackWithOneCallOrManyWhateverTheKernelCanDo) {
+  for (const bool lock : {false, true}) {
+    for (const AtOnce how : {AtOnce::whole, AtOnce::refused, AtOnce::partly}) {
+      at_once = how;
+      calls_at_once = 0;
+      PageArena arena({.lock = lock});
+      const auto frames = allocate(arena, 4096);
+      for (const FrameNumber f : frames) std::memset(arena.bytes(f), static_cast<int>(raw(f) % 251), kFrameSize);
+      for (std::size_t i = 0; i < frames.size(); i += 2) arena.free({&frames[i], 1});
+      EXPECT_GT(calls_at_once, 0U);
+      const std::uint64_t released = arena.stats().released_frames;
+      EXPECT_GE(released, PageArena::kReleaseBatch);
+      std::uint64_t gone = 0;
+      for (std::size_t i = 0; i < frames.size(); i += 2) gone += is_resident(arena, frames[i]) ? 0 : 1;
+      EXPECT_EQ(gone, released);
+      for (std::size_t i = 1; i < frames.size(); i += 2) {
+        ASSERT_EQ(std::to_integer<unsigned>(arena.bytes(frames[i])[17]), raw(frames[i]) % 251);
+      }
+    }
+  }
+  at_once = AtOnce::whole;
 }
 
 TEST(PageArena, KeepsItsReserve) {

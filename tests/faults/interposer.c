@@ -27,6 +27,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -148,6 +149,8 @@ void free(void* block) {
   }
 
 INTERPOSE(int, madvise, ENOMEM, (void* at, size_t n, int what), (at, n, what), void*, size_t, int)
+INTERPOSE(ssize_t, process_madvise, EINVAL, (int pid, const struct iovec* ranges, size_t n, int what, unsigned flags),
+          (pid, ranges, n, what, flags), int, const struct iovec*, size_t, int, unsigned)
 INTERPOSE(int, mlock, ENOMEM, (const void* at, size_t n), (at, n), const void*, size_t)
 INTERPOSE(int, munlock, ENOMEM, (const void* at, size_t n), (at, n), const void*, size_t)
 INTERPOSE(int, mlockall, EPERM, (int flags), (flags), int)
