@@ -1,8 +1,9 @@
 // The least that an NBD server can cost here: bare_server SOCKET SIZE [--lz4], until it is killed. A thread for each
 // connection receives what there is, executes all requests in that, and answers them in one send, as uzram's sessions
-// do. Nothing is checked but what its own parsing needs. Without --lz4 nothing is kept, and reads return what the
-// buffer happens to hold, so that client and socket are all that is measured; with it pages are in PackedPages, and one
-// client at a time may use them.
+// do; reads are answered in chunks where the client asks for structured replies, as libnbd does of every server.
+// Nothing is checked but what its own parsing needs. Without --lz4 nothing is kept, and reads return what the buffer
+// happens to hold, so that client and socket are all that is measured; with it pages are in PackedPages, and one client
+// at a time may use them.
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -91,7 +92,7 @@ class Client {
     replied_ = 0;
   }
 
-  // Knows NBD_OPT_GO, and that it knows no other; false where the client leaves.
+  // Knows structured replies and NBD_OPT_GO, and that it knows no other option; false where the client leaves.
   bool handshake() {
     OptionWriter greeting;
     greeting.put(kInitMagic);
@@ -110,12 +111,26 @@ class Client {
       if (option == Option::go) {
         answers.export_info(option, served_.bytes, kHasFlags | kSendFlush);
         answers.ack(option);
+      } else if (option == Option::structured_reply) {
+        structured_ = true;
+        answers.ack(option);
       } else {
         answers.refuse(option, OptionReply::err_unsup, "");
       }
       send_all(answers.bytes());
       if (option == Option::go || option == Option::abort) return option == Option::go;
     }
+  }
+
+  // Room for a reply with so many bytes of data, and its header; returns where the data goes.
+  std::byte* begin_reply(const Request& request, std::size_t returned) {
+    if (!structured_ || request.command != Command::read) {
+      return ReplyBuffer::put_simple(reply(kSimpleReplyBytes + returned), request.cookie, WireError::none);
+    }
+    std::byte* p = reply(kChunkHeaderBytes + sizeof request.offset + returned);
+    p = store_be(store_be(store_be(p, kChunkMagic), kChunkDone), Chunk::offset_data);
+    p = store_be(store_be(p, request.cookie), static_cast<std::uint32_t>(sizeof request.offset + returned));
+    return store_be(p, request.offset);
   }
 
   // Executes the request at `p`, if all of its bytes are there, and returns how many they are.
@@ -131,8 +146,7 @@ class Client {
     const std::size_t size = kRequestBytes + request.payload;
     if (available < size) return 0;
     const std::size_t returned = request.command == Command::read ? request.length : 0;
-    std::byte* const data =
-        ReplyBuffer::put_simple(reply(kSimpleReplyBytes + returned), request.cookie, WireError::none);
+    std::byte* const data = begin_reply(request, returned);
     if (!served_.pages) return size;
     const std::uint64_t first = request.offset / kPageSize;
     for (std::uint64_t at = 0; at < request.payload; at += kPageSize) {
@@ -146,6 +160,7 @@ class Client {
 
   const Fd socket_;
   Served& served_;
+  bool structured_ = false;
   LZ4_stream_t lz4_{};
   std::vector<std::byte> in_ = std::vector<std::byte>(kBufferBytes);
   std::vector<std::byte> out_ = std::vector<std::byte>(kBufferBytes);
