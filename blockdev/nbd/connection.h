@@ -81,8 +81,10 @@ class Connection {
 
  private:
   [[nodiscard]] ssize_t take(std::span<std::byte> out, int flags);
+  [[nodiscard]] ssize_t wait_and_take(std::span<std::byte> out);
 
   Fd socket_;
+  bool awake_ = false;  // whether the next wait may be short
   int stop_fd_;
   const std::atomic<bool>* pause_ = nullptr;
   std::unique_ptr<TlsSession> tls_;
