@@ -157,10 +157,23 @@ bool PageArena::may_be_huge(Run run) const {
 
 // For the huge pages that the run touches.
 void PageArena::advise_huge_pages(Run run, int advice) const {
-  constexpr std::uintptr_t kHugeBytes = 2 << 20;
   Addresses range = in_pages_of(kHugeBytes, bytes(FrameNumber{run.first}), run.count * kFrameSize);
   range.end = std::min(range.end, reinterpret_cast<std::uintptr_t>(bytes(FrameNumber{capacity_})));
   (void)advise(range, advice);
+}
+
+// Parts of a huge page that are given back stay with it until the machine is short of memory, unless it is split. That
+// is slow, and done once for each: none becomes huge again.
+void PageArena::split_huge_pages(Run run) const {
+  if (!may_be_huge(run)) return;
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes(FrameNumber{run.first}));
+  const std::uintptr_t first = reinterpret_cast<std::uintptr_t>(base_) / kHugeBytes;
+  for (std::uintptr_t at = begin; at < begin + run.count * kFrameSize; at = (at / kHugeBytes + 1) * kHugeBytes) {
+    const std::uintptr_t page = at / kHugeBytes - first;
+    const std::uint64_t bit = std::uint64_t{1} << page % 64;
+    if ((std::atomic_ref(split_[page / 64]).fetch_or(bit, std::memory_order_relaxed) & bit) != 0) continue;
+    (void)advise({at, at + kFrameSize}, MADV_COLD);  // of a part of it
+  }
 }
 
 // Backs frames, and what is kept for them, with mapped memory.
@@ -196,6 +209,7 @@ void PageArena::add_free(Run run) {
 void PageArena::release(Batch& batch) {
   std::sort(batch.begin(), batch.end());
   for (const FrameNumber f : batch) entry(f).publish({.kind = FrameKind::absent});
+  for (std::size_t i = 0; i < batch.size(); i += run_at(batch, i).count) split_huge_pages(run_at(batch, i));
   std::size_t refused = 0;  // they stand at the front of the batch
   if (!give_back_at_once(batch)) {
     for (std::size_t i = 0; i < batch.size();) {
@@ -233,7 +247,6 @@ bool PageArena::give_back_at_once(const Batch& batch) const {
   }
   const auto all = std::span(ranges).first(count);
   const std::size_t size = batch.size() * kFrameSize;
-  if (may_be_huge({raw(batch.back()), 1})) (void)advise_all(all, size, MADV_COLD);
   return advise_all(all, size, options_.lock ? kDontNeedLocked : MADV_DONTNEED);
 }
 
@@ -242,8 +255,6 @@ bool PageArena::give_back(Run run) {
   std::byte* const from = bytes(FrameNumber{run.first});
   const std::size_t size = run.count * kFrameSize;
   if (options_.fd >= 0) return punch_file(options_.fd, std::uint64_t{run.first} * kFrameSize, size);
-  // Parts of a huge page stay with it until the machine is short of memory, unless it is split; this splits it.
-  if (may_be_huge(run)) (void)madvise(from, size, MADV_COLD);
   // Unlocking a part would take the kernel memory for one mapping more. Kernels before 5.18 know no other way.
   if (options_.lock && madvise(from, size, kDontNeedLocked) == 0) return true;
   if (options_.lock && munlock(from, size) != 0) return false;

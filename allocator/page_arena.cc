@@ -71,10 +71,11 @@ void PageArena::map(std::uint64_t bytes) {
   base_ = static_cast<std::byte*>(reserve_range(bytes, options_.fd));
   states_ = static_cast<ZspageState*>(reserve_range(frames * sizeof(ZspageState)));
   absent_ = static_cast<std::uint64_t*>(reserve_range(frames / 8));
+  split_ = static_cast<std::uint64_t*>(reserve_range(split_bytes(frames)));
   capacity_ = static_cast<std::uint32_t>(frames);
   // Huge pages only where `back` asks for them, whatever the system's default.
   if (base_ != nullptr && options_.fd < 0) (void)madvise(base_, bytes, MADV_NOHUGEPAGE);
-  if (base_ != nullptr && states_ != nullptr && absent_ != nullptr) return;
+  if (base_ != nullptr && states_ != nullptr && absent_ != nullptr && split_ != nullptr) return;
   const int error = errno;
   unmap();
   errno = error;
@@ -84,6 +85,7 @@ void PageArena::unmap() {
   if (base_ != nullptr) munmap(base_, std::size_t{capacity_} * kFrameSize);
   if (states_ != nullptr) munmap(states_, capacity_ * sizeof(ZspageState));
   if (absent_ != nullptr) munmap(absent_, capacity_ / 8);
+  if (split_ != nullptr) munmap(split_, split_bytes(capacity_));
   base_ = nullptr;
 }
 

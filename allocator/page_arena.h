@@ -113,6 +113,11 @@ class PageArena {
     std::uint32_t count = 0;
   };
   using Batch = std::array<FrameNumber, kReleaseBatch>;
+  static constexpr std::uintptr_t kHugeBytes = 2 << 20;  // of a huge page
+  // Of a bit for each huge page that so many frames may touch.
+  static constexpr std::uint64_t split_bytes(std::uint64_t frames) {
+    return (frames * kFrameSize / kHugeBytes + 2 + 63) / 64 * sizeof(std::uint64_t);
+  }
 
   void map(std::uint64_t bytes);
   void unmap();
@@ -129,6 +134,7 @@ class PageArena {
   void release(Batch& batch);
   [[nodiscard]] static Run run_at(const Batch& batch, std::size_t i);
   [[nodiscard]] bool give_back_at_once(const Batch& batch) const;
+  void split_huge_pages(Run run) const;
   [[nodiscard]] bool give_back(Run run);
   [[nodiscard]] bool take_free(std::span<FrameNumber> out);
   [[nodiscard]] bool has_free(std::size_t frames) const;
@@ -143,6 +149,7 @@ class PageArena {
   ArenaHeader* header_ = nullptr;  // of the file, if there is one
   bool holds_state_ = false;
   std::uint64_t* absent_ = nullptr;  // a bit a frame: inside a committed chunk, but given back
+  std::uint64_t* split_ = nullptr;   // a bit for the frames of each huge page: it has been split
   std::uint32_t capacity_ = 0;       // frames
   std::uint64_t reserve_ = 0;        // frames
   std::uint64_t ahead_ = 0;          // frames
