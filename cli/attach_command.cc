@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "blockdev/nbd/connection.h"
+#include "cli/device_json.h"
 #include "cli/mounts.h"
 #include "cli/swap_safe.h"
 #include "cli/watch.h"

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <optional>
 
+#include "cli/config_file.h"
 #include "cli/device_settings.h"
 #include "cli/sandbox.h"
 #include "cli/size_expression.h"
@@ -28,72 +29,13 @@ constexpr const char* kFooter =
     "$exportname.\n"
     "More devices come from --config FILE, or at run time from `uzramctl create`.";
 
-struct Section {
-  std::string device;
-  std::vector<std::string> arguments;  // as on a command line
-};
-
-// Takes the [device.NAME] sections out of a file and leaves the rest to CLI11.
-class FileReader : public CLI::ConfigTOML {
- public:
-  FileReader(const CLI::App& app, const CLI::App& device, std::vector<Section>& sections)
-      : app_(app), device_(device), sections_(sections) {
-    // A device's name may hold dots: sections do not nest.
-    parentSeparator('\x1f');
-    // Nor do blanks and commas make a list of `min(ram / 2, 4G)`.
-    arraySeparator = '\x1f';
-  }
-
-  [[nodiscard]] std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
-    std::vector<CLI::ConfigItem> global;
-    std::vector<CLI::ConfigItem> all = CLI::ConfigTOML::from_config(input);
-    if (input.bad()) throw CLI::FileError("");  // it has ended early
-    for (CLI::ConfigItem& item : all) {
-      if (item.name == "--") continue;
-      if (item.parents.empty()) {
-        check(app_, item, item.name);
-        global.push_back(std::move(item));
-      } else if (item.name == "++") {
-        open_section(item.parents[0]);
-      } else {
-        check(device_, item, "[" + item.parents[0] + "] " + item.name);
-        sections_.back().arguments.push_back("--" + item.name + "=" + item.inputs[0]);
-      }
-    }
-    return global;
-  }
-
- private:
-  [[noreturn]] static void refuse(const std::string& why) { throw CLI::ConfigError(why, CLI::ExitCodes::ConfigError); }
-
-  static void check(const CLI::App& app, const CLI::ConfigItem& item, const std::string& where) {
-    const CLI::Option* option = app.get_option_no_throw("--" + item.name);
-    if (option == nullptr || !option->get_configurable()) refuse(where + ": there is no such key");
-    if (item.inputs.size() != 1) refuse(where + ": takes one value");
-  }
-
-  void open_section(const std::string& title) const {
-    constexpr std::string_view kPrefix = "device.";
-    const std::string name = title.starts_with(kPrefix) ? title.substr(kPrefix.size()) : "";
-    if (name.empty()) refuse("[" + title + "]: there is no such section; one is [device.NAME]");
-    for (const Section& s : sections_) {
-      if (s.device == name) refuse("[" + title + "]: stands there twice");
-    }
-    sections_.push_back({name, {}});
-  }
-
-  const CLI::App& app_;
-  const CLI::App& device_;
-  std::vector<Section>& sections_;
-};
-
 struct Call {
   DeviceSettings device;
   ExportSettings exported;
   std::string name = "zram0";
   std::string host;
   std::string config_file;
-  std::vector<Section> sections;
+  std::vector<DeviceSection> sections;
   bool allow_insecure = false;
   Config config;
 };
@@ -195,7 +137,7 @@ std::string one_ending(std::string text) {
 Exit usage(const std::string& why) { return {2, "uzramd: " + one_line(why)}; }
 
 // Adds what a section describes.
-void take_section(const Section& section, Call& call) {
+void take_section(const DeviceSection& section, Call& call) {
   CLI::App app;
   app.set_help_flag();
   DeviceSettings settings;
@@ -270,7 +212,7 @@ std::variant<Config, Exit> finish(Call& call) {
     return usage("--takeover: the clients of another daemon are not for one command: not with --run");
   }
   if (call.device.size) call.config.devices.push_back(device_options(call.name, call.device, {}));
-  for (const Section& section : call.sections) {
+  for (const DeviceSection& section : call.sections) {
     try {
       take_section(section, call);
     } catch (const CLI::ParseError& e) {
@@ -306,7 +248,7 @@ std::variant<Config, Exit> parse_config(const std::vector<std::string>& argument
   add_device_options(device, unused);
   add_export_options(device, unused_too);
   add_daemon_options(app, call);
-  app.config_formatter(std::make_shared<FileReader>(app, device, call.sections));
+  app.config_formatter(make_file_reader(app, device, call.sections));
   app.set_version_flag("--version", std::string("uzramd ") + kVersion, "Print the version")
       ->group("Daemon")
       ->configurable(false);

@@ -11,9 +11,10 @@
 #include "blockdev/nbd/listener.h"
 #include "cli/accept_threads.h"
 #include "cli/control_caller.h"
-#include "cli/device_info.h"
+#include "cli/device_json.h"
 #include "cli/log.h"
 #include "cli/metrics.h"
+#include "cli/new_device.h"
 
 namespace uzram {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "cli/device_info.h"
+#include "cli/device_json.h"
 
 namespace uzram {
 namespace {

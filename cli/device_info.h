@@ -1,8 +1,6 @@
 #pragma once
-// What the control endpoint says about devices and hears about new ones, and its JSON. Both ends use it, so that the
-// names of the fields stand in one place.
+// What the control endpoint says about devices.
 
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +25,8 @@ struct DeviceInfo {
   DeviceStats stats;
 };
 
+inline constexpr unsigned kDocumentedChain = 4;  // the least, and the default
+
 // The rule that goes with a chain length: 4 is the documented table's, more is today's kernel's.
 [[nodiscard]] Geometry geometry_for_chain(unsigned chain);
 
@@ -34,27 +34,5 @@ struct DeviceInfo {
 [[nodiscard]] Result<DeviceInfo> device_info(const DeviceTable& devices, std::string_view name);
 // In the order of creation.
 [[nodiscard]] std::vector<DeviceInfo> device_infos(const DeviceTable& devices);
-
-[[nodiscard]] std::string to_json(const DeviceInfo& info);
-// {"devices": [...]}
-[[nodiscard]] std::string to_json(std::span<const DeviceInfo> infos);
-// {"classes": [...]}
-[[nodiscard]] std::string to_json(std::span<const ClassStats> rows);
-// {"pages": ..., "objects": ..., "damaged": ..., "named": [page, ...]}
-[[nodiscard]] std::string to_json(const ScrubReport& report);
-// {"error": "..."}
-[[nodiscard]] std::string error_to_json(std::string_view message);
-// {"name": ..., "size": ..., "algorithm": ..., "mem_limit": ..., "chain": ..., "check": ...}
-[[nodiscard]] std::string to_json(const DeviceOptions& options);
-
-// EINVAL with the reason where the text is not what the functions above write. Unknown fields are left out.
-[[nodiscard]] Result<DeviceInfo> device_info_from_json(std::string_view text);
-[[nodiscard]] Result<std::vector<DeviceInfo>> device_infos_from_json(std::string_view text);
-[[nodiscard]] Result<ScrubReport> scrub_report_from_json(std::string_view text);
-[[nodiscard]] std::string error_from_json(std::string_view text);
-
-// A new device as POST /v1/devices describes it: name and size are needed, sizes are bytes or text that parse_size
-// reads, and an unknown field is an error.
-[[nodiscard]] Result<DeviceOptions> device_options_from_json(std::string_view text);
 
 }  // namespace uzram

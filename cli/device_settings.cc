@@ -8,8 +8,6 @@
 namespace uzram {
 namespace {
 
-constexpr unsigned kDocumentedChain = 4;
-
 // Adds an option whose text `parse` turns into `into`, or says what is wrong with it.
 template <class T, class Parse>
 CLI::Option* add_parsed(CLI::App& app, const std::string& name, std::optional<T>& into, Parse parse,

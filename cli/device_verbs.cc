@@ -5,9 +5,10 @@
 #include <memory>
 
 #include "cli/attach_command.h"
-#include "cli/device_info.h"
+#include "cli/device_json.h"
 #include "cli/device_list.h"
 #include "cli/device_settings.h"
+#include "cli/new_device.h"
 #include "cli/places.h"
 #include "cli/progress.h"
 #include "cli/verbs.h"

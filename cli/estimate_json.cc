@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cli/device_info.h"
+#include "cli/device_json.h"
 
 namespace uzram {
 namespace {

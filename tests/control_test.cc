@@ -16,9 +16,10 @@
 #include "blockdev/attributes.h"
 #include "cli/control_caller.h"
 #include "cli/control_client.h"
-#include "cli/device_info.h"
+#include "cli/device_json.h"
 #include "cli/log.h"
 #include "cli/metrics.h"
+#include "cli/new_device.h"
 
 namespace uzram {
 namespace {

@@ -11,7 +11,7 @@
 #include <filesystem>
 #include <thread>
 
-#include "cli/device_info.h"
+#include "cli/device_json.h"
 #include "tests/kill/load.h"
 #include "tests/kill/meddler.h"
 #include "tests/kill/state_check.h"
