@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -14,6 +13,7 @@
 
 #include "blockdev/backing_file.h"
 #include "tests/device_fixture.h"
+#include "tests/device_load.h"
 
 namespace uzram::testing {
 namespace {
@@ -356,57 +356,16 @@ TEST_F(Writeback, BlocksOfTwoPagesAreNotTakenForEachOther) {
 // Readers and writers at work on the pages that are written back, and on their blocks that others get.
 TEST_F(Writeback, BesideReadersAndWritersNothingIsLost) {
   fill(kPages);
-  std::atomic<bool> stop{false};
-  std::vector<std::thread> threads;
-  // Each has every fourth of the first 32 pages, and knows what it has put there.
-  for (unsigned mine = 0; mine < 4; ++mine) {
-    threads.emplace_back([&, mine] {
-      const StreamPtr stream = device_->make_stream();
-      std::mt19937_64 random(mine);
-      Bytes page(kPageSize);
-      std::array<Bytes, 8> all;
-      for (unsigned i = 0; i < 8; ++i) {
-        const auto at = expected_.begin() + static_cast<std::ptrdiff_t>((i * 4 + mine) * kPageSize);
-        all[i].assign(at, at + kPageSize);
-      }
-      while (!stop) {
-        const unsigned i = random() % 8;
-        const std::uint64_t at = (i * 4 + mine) * kPageSize;
-        switch (random() % 4) {
-          case 0:
-            all[i] = random() % 2 == 0 ? incompressible(kPageSize, random()) : compressible(kPageSize, random());
-            ASSERT_TRUE(device_->write(*stream, ByteOffset{at}, all[i]));
-            break;
-          case 1: {
-            const Bytes patch = incompressible(1 + random() % 300, random());
-            const std::size_t in_page = random() % (kPageSize - patch.size());
-            std::copy(patch.begin(), patch.end(), all[i].begin() + static_cast<std::ptrdiff_t>(in_page));
-            ASSERT_TRUE(device_->write(*stream, ByteOffset{at + in_page}, patch));
-            break;
-          }
-          default:
-            ASSERT_TRUE(device_->read(*stream, ByteOffset{at}, page));
-            ASSERT_EQ(page, all[i]);
-        }
-      }
-      for (unsigned i = 0; i < 8; ++i) {
-        ASSERT_TRUE(device_->read(*stream, ByteOffset{(i * 4 + mine) * kPageSize}, page));
-        ASSERT_EQ(page, all[i]);
-      }
-    });
-  }
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(2);
   std::uint64_t most = 0;
-  while (std::chrono::steady_clock::now() < end) {
+  const auto draw = [](std::size_t size, std::mt19937_64& random) {
+    return random() % 2 == 0 ? incompressible(size, random()) : compressible(size, random());
+  };
+  beside_load(*device_, 32, draw, [&] {
     ASSERT_TRUE(write_back(pages(0, 63)));
     most = std::max(most, away());
     device_->compact();
-  }
-  stop = true;
-  for (std::thread& thread : threads) thread.join();
+  });
   EXPECT_GT(most, 0U);
-  EXPECT_EQ(device_->stats().check_failures, 0U);
-  device_->check_invariants();
 }
 
 }  // namespace
