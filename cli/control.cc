@@ -11,6 +11,7 @@
 #include "blockdev/nbd/listener.h"
 #include "cli/accept_threads.h"
 #include "cli/control_caller.h"
+#include "cli/control_client.h"
 #include "cli/device_json.h"
 #include "cli/log.h"
 #include "cli/metrics.h"
@@ -23,7 +24,6 @@ using httplib::Request;
 using httplib::Response;
 
 constexpr std::size_t kThreads = 2;
-constexpr std::size_t kMaxBody = 64 * 1024;
 constexpr std::size_t kMaxTarget = 1024;
 constexpr std::size_t kMaxPath = 400;               // unescaped; std::regex takes stack for each character of it
 constexpr std::chrono::seconds kCallerPatience{2};  // with a client that does not read or write
@@ -116,8 +116,8 @@ bool refuse_unbounded(const Request& request, Response& response) {
     refuse(response, 411, "the request states no Content-Length");
   } else if (request.has_header("Content-Encoding")) {
     refuse(response, 415, "the request's body is encoded");
-  } else if (request.get_header_value<std::uint64_t>("Content-Length") > kMaxBody) {
-    refuse(response, 413, "the request's body is longer than 64 KiB");
+  } else if (request.get_header_value<std::uint64_t>("Content-Length") > kMaxControlBody) {
+    refuse(response, 413, kBodyTooLong);
   } else {
     return false;
   }
@@ -257,7 +257,7 @@ Result<std::unique_ptr<ControlEndpoint>> ControlEndpoint::listen(DeviceTable& de
       inherited ? Result<nbd::UnixListener>(std::move(*inherited)) : nbd::UnixListener::listen(path, server.group());
   if (!listener) return tl::unexpected(listener.error());
   auto state = std::unique_ptr<State>(new State{devices, server, swap_safe, std::move(*listener)});
-  state->http.set_payload_max_length(kMaxBody);
+  state->http.set_payload_max_length(kMaxControlBody);
   state->route();
   return std::unique_ptr<ControlEndpoint>(new ControlEndpoint(std::move(state)));
 }

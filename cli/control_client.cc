@@ -65,6 +65,8 @@ std::string device_target(std::string_view device, std::string_view attribute) {
 }
 
 Result<std::string> ControlClient::call(const char* method, const std::string& target, const std::string& body) const {
+  // The endpoint would not wait for the end of it, and its answer be lost.
+  if (body.size() > kMaxControlBody) return fail(EINVAL, kBodyTooLong);
   httplib::Client http(socket_, 80);
   http.set_address_family(AF_UNIX);
   http.set_read_timeout(kAnswerSeconds);

@@ -3,12 +3,17 @@
 //
 // Threads: belongs to one thread.
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
 #include "blockdev/types.h"
 
 namespace uzram {
+
+// The longest body that the endpoint takes, bytes.
+inline constexpr std::size_t kMaxControlBody = 64 * 1024;
+inline constexpr const char* kBodyTooLong = "the request's body is longer than 64 KiB";
 
 class ControlClient {
  public:

@@ -38,11 +38,13 @@ echo "--- a watcher that was killed is replaced"
 watch_there --connections 2
 kill -KILL "$watcher"
 wait "$watcher" || true
+: >"$work/watch.log"
 cut_connections
 "$UZRAM_BIN/uzramctl" --control "$control" attach zram0 /dev/nbd0 --watch --connections 2 2>>"$work/watch.log" &
 watcher=$!
 finally kill "$watcher"
 timeout 20 dd if=/dev/nbd0 of=/dev/null bs=64k count=16 iflag=direct || fail "the new watcher does not connect"
+wait_until 10 said 'connected again'  # it reads already with the first of the two
 
 echo "--- an empty device never takes a full one's place"
 : >"$work/watch.log"
