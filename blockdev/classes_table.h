@@ -2,7 +2,8 @@
 // The classes table of a pool, as zsmalloc prints it to debugfs, to the letter: in the documented columns, or in those
 // of kernel 6 (mm/zsmalloc.c, zs_stats_size_show).
 //
-// Threads: the functions hold each lane's lock in turn, so what a row says of one lane agrees; the table is no snapshot.
+// Threads: the functions hold each lane's lock in turn, so what a row says of one lane agrees; the table is no
+// snapshot.
 
 #include <span>
 #include <string>
