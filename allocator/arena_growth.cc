@@ -209,7 +209,6 @@ void PageArena::add_free(Run run) {
 void PageArena::release(Batch& batch) {
   std::sort(batch.begin(), batch.end());
   for (const FrameNumber f : batch) entry(f).publish({.kind = FrameKind::absent});
-  for (std::size_t i = 0; i < batch.size(); i += run_at(batch, i).count) split_huge_pages(run_at(batch, i));
   std::size_t refused = 0;  // they stand at the front of the batch
   if (!give_back_at_once(batch)) {
     for (std::size_t i = 0; i < batch.size();) {
@@ -241,9 +240,11 @@ bool PageArena::give_back_at_once(const Batch& batch) const {
   if (options_.fd >= 0) return false;
   std::array<iovec, kReleaseBatch> ranges;
   std::size_t count = 0;
-  for (std::size_t i = 0; i < batch.size(); i += run_at(batch, i).count) {
+  for (std::size_t i = 0; i < batch.size();) {
     const Run run = run_at(batch, i);
+    split_huge_pages(run);
     ranges[count++] = {bytes(FrameNumber{run.first}), run.count * kFrameSize};
+    i += run.count;
   }
   const auto all = std::span(ranges).first(count);
   const std::size_t size = batch.size() * kFrameSize;

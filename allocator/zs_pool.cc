@@ -120,10 +120,6 @@ Location ZsPool::take(Lane& lane, unsigned index, FrameNumber head, const Object
   return object;
 }
 
-ZsPool::Lane& ZsPool::lane_of(unsigned index, FrameNumber head) {
-  return lanes_[index][raw(head) / PageArena::kChunkFrames % kLanes];
-}
-
 // Room in a zspage that there is, in lane `first` if it has any.
 std::optional<Location> ZsPool::take_anywhere(unsigned index, const ObjectHeader& header, unsigned first) {
   for (const unsigned step : kOrder) {

@@ -194,10 +194,8 @@ class ZsPool {
 
   [[nodiscard]] unsigned ratio(unsigned index, std::uint32_t in_use) const;
   [[nodiscard]] bool is_almost_empty(unsigned index, std::uint32_t in_use) const;
-  [[nodiscard]] Lane& lane_of(unsigned index, FrameNumber head);
-  [[nodiscard]] const Lane& lane_of(unsigned index, FrameNumber head) const {
-    return const_cast<ZsPool*>(this)->lane_of(index, head);
-  }
+  [[nodiscard]] static unsigned lane_number(FrameNumber head) { return raw(head) / PageArena::kChunkFrames % kLanes; }
+  [[nodiscard]] Lane& lane_of(unsigned index, FrameNumber head) { return lanes_[index][lane_number(head)]; }
   [[nodiscard]] std::uint64_t check_lane(const Lane& lane, unsigned index, const Visit& live) const;
   [[nodiscard]] std::optional<Location> take_anywhere(unsigned index, const ObjectHeader& header, unsigned first);
   // Under the lane's lock:

@@ -40,7 +40,7 @@ std::uint64_t ZsPool::check_lane(const Lane& lane, unsigned index, const Visit& 
     FrameNumber previous = FrameNumber::none;
     for (FrameNumber head = lane.lists[r]; head != FrameNumber::none; head = arena_.state(head).next) {
       const ZspageState& z = arena_.state(head);
-      ensure(&lane == &lane_of(index, head), "a zspage is in its lane");
+      ensure(&lane == &lanes_[index][lane_number(head)], "a zspage is in its lane");
       ensure(z.previous == previous, "a list links both ways");
       ensure(ratio(index, z.in_use) == r, "a zspage is in the list of its fullness");
       std::uint32_t in_use = 0;

@@ -33,10 +33,9 @@ class RecompressPass {
       : device_(device), request_(request), compressor_(make_compressor(codec)) {}
 
   [[nodiscard]] bool wants(SlotValue value) const {
-    if (value.kind() != SlotKind::object || value.is_same_filled() || value.is_incompressible()) return false;
-    if (!value.is_huge() && value.codec() - kCodecFirst >= request_.priority) return false;
-    return value.length() >= request_.threshold && (!request_.huge || value.is_huge()) &&
-           (!request_.idle || value.is_idle());
+    if (!is_asked_for(value, request_) || value.is_incompressible()) return false;
+    const bool made_so = !value.is_huge() && value.codec() - kCodecFirst >= request_.priority;
+    return !made_so && value.length() >= request_.threshold;
   }
 
   // Every page that is wanted and whose object is in the bucket.
@@ -62,12 +61,9 @@ class RecompressPass {
     const SizeClasses& classes = device_.pool_.classes();
     const std::size_t length =
         compressor_->compress(stream_->page, std::span(stream_->compressed).first(classes.huge_class_size() - 1));
-    if (length == 0 || classes.index_for(length) >= classes.index_for(before)) {
-      give_up(slot, device_.codecs_.highest() == request_.priority);
-      return {};
-    }
-    if (request_.threshold != 0 && length >= request_.threshold) {
-      give_up(slot, false);
+    const bool smaller = length != 0 && classes.index_for(length) < classes.index_for(before);
+    if (!smaller || (request_.threshold != 0 && length >= request_.threshold)) {
+      give_up(slot, !smaller && device_.codecs_.highest() == request_.priority);
       return {};
     }
     const auto value = device_.store_object(*stream_, page, std::span(stream_->compressed).first(length),
@@ -92,18 +88,16 @@ class RecompressPass {
 
   void give_up(Slot& slot, bool incompressible) {
     SlotGuard guard(slot);
-    if (!is_chosen(guard.value())) return;
+    if (!guard.value().is_chosen()) return;
     const SlotValue value = guard.value().not_chosen();
     (void)guard.exchange(incompressible ? value.incompressible() : value);  // the same object
   }
 
   void publish(Slot& slot, SlotValue value) {
     SlotGuard guard(slot);
-    if (!is_chosen(guard.value())) return device_.pool_.free(value.location());
+    if (!guard.value().is_chosen()) return device_.pool_.free(value.location());
     device_.replace(guard, value, device_.counters());
   }
-
-  static bool is_chosen(SlotValue value) { return value.kind() == SlotKind::object && value.is_chosen(); }
 
   Device& device_;
   const RecompressRequest& request_;

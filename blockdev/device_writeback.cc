@@ -17,9 +17,7 @@ namespace {
 constexpr std::size_t kBatch = 32;  // pages, as zram's writeback_batch_size
 
 bool is_wanted(SlotValue value, const WritebackRequest& request) {
-  if (value.kind() != SlotKind::object || value.is_same_filled()) return false;
-  return (!request.huge || value.is_huge()) && (!request.idle || value.is_idle()) &&
-         (!request.incompressible || value.is_incompressible());
+  return is_asked_for(value, request) && (!request.incompressible || value.is_incompressible());
 }
 
 }  // namespace
@@ -148,7 +146,7 @@ class WritebackPass {
 
   void publish(std::size_t i, std::uint32_t block) {
     SlotGuard guard(*device_.table_.find(pages_[i]));
-    if (!is_chosen(guard.value())) return backing_.free({.first = block, .count = 1});
+    if (!guard.value().is_chosen()) return backing_.free({.first = block, .count = 1});
     const auto check = device_.block_check(pages_[i], bytes(i));
     device_.replace(guard, SlotValue::written_back(block, check), device_.counters());
   }
@@ -156,10 +154,8 @@ class WritebackPass {
   // It stays in memory after all.
   void drop(std::size_t i) {
     SlotGuard guard(*device_.table_.find(pages_[i]));
-    if (is_chosen(guard.value())) (void)guard.exchange(guard.value().not_chosen());
+    if (guard.value().is_chosen()) (void)guard.exchange(guard.value().not_chosen());
   }
-
-  static bool is_chosen(SlotValue value) { return value.kind() == SlotKind::object && value.is_chosen(); }
 
   // As many of `pages` as may be written.
   std::size_t take_from_limit(std::size_t pages) {

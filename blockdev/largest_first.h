@@ -1,5 +1,5 @@
 #pragma once
-// The order in which passes over a device take its pages: the largest objects first, in steps of 64 bytes, as zram's
+// Which pages passes over a device take, and in which order: the largest objects first, in steps of 64 bytes, as zram's
 // post-processing does; for the device's own files.
 
 #include <bitset>
@@ -16,6 +16,13 @@ using Buckets = std::bitset<kBuckets>;
 
 // Of an object's slot.
 inline std::size_t bucket_of(SlotValue value) { return (value.length() - 1) / kBucketBytes; }
+
+// Whether the page is kept in an object of its own, and huge or idle where that is asked for.
+template <class Request>
+bool is_asked_for(SlotValue value, const Request& request) {
+  return value.kind() == SlotKind::object && !value.is_same_filled() && (!request.huge || value.is_huge()) &&
+         (!request.idle || value.is_idle());
+}
 
 // The buckets that have pages of [first, end) whose slots are wanted, as they are now.
 template <class Wanted>

@@ -41,13 +41,23 @@ std::optional<WritebackRequest::Pages> parse_pages(const Word& word) {
   return WritebackRequest::Pages{PageIndex{*first}, PageIndex{*last}};
 }
 
+// Sets what a type says of pages that are huge, idle or both; false for any other.
+template <class Request>
+bool take_type(std::string_view type, Request& request) {
+  request.huge = type == "huge" || type == "huge_idle";
+  request.idle = type == "idle" || type == "huge_idle";
+  return request.huge || request.idle;
+}
+
+// "priority=N"; false for any other word.
+bool take_priority(const Word& word, unsigned& priority) {
+  priority = parse_number<unsigned>(word.value).value_or(0);
+  return word.key == "priority" && priority > 0 && priority < CodecTable::kPriorities;
+}
+
 // Sets what one word of a recompression says; false where it is not right.
 bool take_word(const Word& word, RecompressRequest& request) {
-  if (word.key == "type") {
-    request.huge = word.value == "huge" || word.value == "huge_idle";
-    request.idle = word.value == "idle" || word.value == "huge_idle";
-    return request.huge || request.idle;
-  }
+  if (word.key == "type") return take_type(word.value, request);
   if (word.key == "threshold") {
     const auto bytes = parse_size(word.value);
     if (bytes) request.threshold = *bytes;
@@ -58,9 +68,7 @@ bool take_word(const Word& word, RecompressRequest& request) {
     request.max_pages = pages.value_or(0);
     return pages.has_value();
   }
-  const auto priority = parse_number<unsigned>(word.value);
-  request.priority = priority.value_or(0);
-  return word.key == "priority" && request.priority > 0 && request.priority < CodecTable::kPriorities;
+  return take_priority(word, request.priority);
 }
 
 }  // namespace
@@ -71,10 +79,8 @@ Result<WritebackRequest> parse_writeback(std::string_view text) {
   WritebackRequest request;
   for (const std::string& word : words) {
     const std::string_view type = std::string_view(word).substr(word.starts_with("type=") ? 5 : 0);
-    request.huge = type == "huge" || type == "huge_idle";
-    request.idle = type == "idle" || type == "huge_idle";
     request.incompressible = type == "incompressible";
-    const bool is_type = request.huge || request.idle || request.incompressible;
+    const bool is_type = take_type(type, request) || request.incompressible;
     if (is_type && words.size() == 1) return request;
     const auto pages = parse_pages(Word(word));
     if (!pages) return wrong(word, kWritebackWords);
@@ -104,7 +110,7 @@ Result<RecompressRequest> parse_recompress(std::string_view text, const CodecTab
 }
 
 Result<RecompressionAlgorithm> parse_recomp_algorithm(std::string_view text) {
-  RecompressRequest request;  // for its priority
+  unsigned priority = 1;
   std::optional<CodecSpec> codec;
   for (const std::string& word : words_of(text)) {
     const Word parts(word);
@@ -112,12 +118,12 @@ Result<RecompressionAlgorithm> parse_recomp_algorithm(std::string_view text) {
       const auto parsed = CodecSpec::parse(parts.value);
       if (!parsed) return fail(EINVAL, parsed.error());
       codec = *parsed;
-    } else if (parts.key != "priority" || !take_word(parts, request)) {
+    } else if (!take_priority(parts, priority)) {
       return wrong(word, kAlgorithmWords);
     }
   }
   if (!codec) return fail(EINVAL, kAlgorithmWords);
-  return RecompressionAlgorithm{*codec, request.priority};
+  return RecompressionAlgorithm{*codec, priority};
 }
 
 }  // namespace uzram

@@ -93,7 +93,7 @@ class [[nodiscard]] SlotValue {
 
   // Marks of an object. Chosen: its page is being copied to the backing file, or recompressed.
   [[nodiscard]] constexpr bool is_idle() const { return (word_ & kIdle) != 0; }
-  [[nodiscard]] constexpr bool is_chosen() const { return (word_ & kChosen) != 0; }
+  [[nodiscard]] constexpr bool is_chosen() const { return kind() == SlotKind::object && (word_ & kChosen) != 0; }
   [[nodiscard]] constexpr bool is_incompressible() const { return (word_ & kIncompressible) != 0; }
   [[nodiscard]] constexpr bool is_marked() const { return (word_ & (kIdle | kChosen)) != 0; }
   [[nodiscard]] constexpr SlotValue idle() const { return sealed((word_ | kIdle) & ~kParity); }

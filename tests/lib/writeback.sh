@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the tests of writeback share. To be sourced, behind lib.sh.
+# What the tests of writeback and recompression share. To be sourced, behind lib.sh.
 : "${work:?a folder of the test}" "${control=}" "${uri=}"
 
 # bd_stat COLUMN: one figure of zram0's bd_stat (1 bd_count, 2 bd_reads, 3 bd_writes).
