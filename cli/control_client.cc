@@ -1,6 +1,7 @@
 #include "cli/control_client.h"
 
 #include <httplib.h>
+#include <signal.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -28,6 +29,28 @@ int code_of(int status) {
       return EINVAL;
   }
 }
+
+// httplib lets a daemon that has just died end its callers with SIGPIPE. The thread's own meaning of the signal is none
+// of a client's business, so that it is blocked, and taken where it came, while a request is sent.
+class NoPipeSignal {
+ public:
+  NoPipeSignal() {
+    ::sigemptyset(&pipe_);
+    ::sigaddset(&pipe_, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  NoPipeSignal(const NoPipeSignal&) = delete;
+  NoPipeSignal& operator=(const NoPipeSignal&) = delete;
+  ~NoPipeSignal() {
+    const timespec at_once{};
+    while (::sigtimedwait(&pipe_, nullptr, &at_once) < 0 && errno == EINTR) continue;
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  sigset_t pipe_{};
+  sigset_t before_{};
+};
 
 // httplib does not tell why it could not connect.
 tl::unexpected<Error> unreachable(const std::string& socket) {
@@ -75,6 +98,7 @@ Result<std::string> ControlClient::call(const char* method, const std::string& t
   request.path = target;
   request.body = body;
   request.headers.emplace("Host", "localhost");
+  const NoPipeSignal no_signal;
   const auto response = http.send(request);
   if (!response) {
     if (response.error() == httplib::Error::Connection) return unreachable(socket_);

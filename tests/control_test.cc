@@ -348,6 +348,30 @@ TEST(ControlClient, SaysThatNobodyAnswers) {
             std::string(200, 'a') + ": the path is too long");
 }
 
+// A daemon that dies while it is asked: the request then goes to a connection that has ended already.
+TEST(ControlClient, OutlivesADaemonThatClosesAtOnce) {
+  const std::string path = testing::TempDir() + "closes." + std::to_string(::getpid());
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(fd, 1), 0);
+  std::jthread daemon([&] {
+    for (int caller = 0; (caller = ::accept(fd, nullptr, nullptr)) >= 0;) ::close(caller);
+  });
+  const ControlClient client(path);
+  for (int i = 0; i < 10000; ++i) {
+    const auto answer = client.put("/v1/devices/zram0/compact", "1");
+    ASSERT_FALSE(answer);
+    EXPECT_EQ(answer.error().code, EIO) << answer.error().message;
+  }
+  ::shutdown(fd, SHUT_RDWR);
+  daemon.join();
+  ::close(fd);
+  ::unlink(path.c_str());
+}
+
 TEST_F(ControlTest, MetricsAreOpenMetrics) {
   const std::string text = client_.get("/metrics").value_or("");
   EXPECT_TRUE(text.starts_with("# TYPE uzram_build info\n"));

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
@@ -23,7 +24,7 @@ namespace {
 // How the kernel takes one call for many ranges: as it does, not at all, or the first range only.
 enum class AtOnce { whole, refused, partly };
 AtOnce at_once = AtOnce::whole;
-unsigned calls_at_once = 0;
+std::atomic<unsigned> calls_at_once = 0;
 
 }  // namespace
 
