@@ -20,7 +20,7 @@ FrameNumber ZsPool::head_of(Location object) const {
 ZsPool::Position ZsPool::position(Location object) const {
   const FrameEntry::Link link = arena_.entry(frame_of(object)).link();
   const std::size_t bytes = link.position * kFrameSize + offset_in_frame(object);
-  return {head_of(object), link.size_class, static_cast<std::uint32_t>(bytes) / classes_[link.size_class].size};
+  return {head_of(object), link.size_class, classes_[link.size_class].by_size.quotient(bytes)};
 }
 
 Location ZsPool::locate(FrameNumber head, unsigned index, std::uint32_t object) const {
@@ -51,16 +51,11 @@ std::byte* ZsPool::next_frame(Location object) const {
 // ---- fullness
 
 unsigned ZsPool::ratio(unsigned index, std::uint32_t in_use) const {
-  const std::uint32_t objects = classes_[index].objects;
-  if (in_use == 0) return 0;
-  if (in_use == objects) return kFullRatio;
-  return in_use * 10 / objects + 1;
+  return in_use == 0 ? 0 : classes_[index].by_objects.quotient(in_use * 10) + 1;
 }
 
 bool ZsPool::is_almost_empty(unsigned index, std::uint32_t in_use) const {
-  const std::uint32_t objects = classes_[index].objects;
-  return in_use > 0 && in_use < objects &&
-         in_use <= geometry_.threshold_numerator * objects / geometry_.threshold_denominator;
+  return in_use > 0 && in_use <= classes_[index].almost_empty;
 }
 
 void ZsPool::link(Lane& lane, unsigned ratio, FrameNumber head) {

@@ -199,7 +199,7 @@ class Device {
   [[nodiscard]] std::optional<SlotValue> store_object(const Stream& stream, PageIndex page,
                                                       std::span<const std::byte> payload, unsigned codec);
   void replace(SlotGuard& slot, SlotValue value, Counters& counters);
-  static void account(Counters& counters, SlotValue value, std::int64_t by);
+  static void account(Counters& counters, SlotValue before, SlotValue after);
   void free_pages(PageIndex first, PageIndex end);
   [[nodiscard]] std::int64_t sum(Counter counter) const;
   [[nodiscard]] Counters& counters() const;

@@ -185,21 +185,25 @@ std::optional<SlotValue> Device::store_object(const Stream& stream, PageIndex pa
 // Exchanges the slot's value and frees what came out.
 void Device::replace(SlotGuard& slot, SlotValue value, Counters& counters) {
   const SlotValue old = slot.exchange(value);
-  account(counters, old, -1);
-  account(counters, value, +1);
+  account(counters, old, value);
   if (value.is_huge()) add(counters.huge_pages_since, 1);
   if (old.kind() == SlotKind::object) pool_.free(old.location());
   if (old.is_written_back() && options_.backing != nullptr) options_.backing->free({.first = old.block(), .count = 1});
 }
 
-void Device::account(Counters& counters, SlotValue value, std::int64_t by) {
-  if (value.is_empty()) return;
-  add(counters.pages, by);
-  if (value.is_same_filled()) add(counters.same_pages, by);
-  if (value.is_written_back()) add(counters.bd_count, by);
-  if (value.kind() != SlotKind::object) return;
-  add(counters.compr_data_size, by * static_cast<std::int64_t>(value.length()));
-  if (value.is_huge()) add(counters.huge_pages, by);
+// Most exchanges change the sum of lengths alone, and what does not change is not touched.
+void Device::account(Counters& counters, SlotValue before, SlotValue after) {
+  const auto add_change = [](std::atomic<std::int64_t>& counter, std::int64_t from, std::int64_t to) {
+    if (from != to) add(counter, to - from);
+  };
+  const auto payload = [](SlotValue v) {
+    return v.kind() == SlotKind::object ? static_cast<std::int64_t>(v.length()) : 0;
+  };
+  add_change(counters.pages, before.is_empty() ? 0 : 1, after.is_empty() ? 0 : 1);
+  add_change(counters.same_pages, before.is_same_filled() ? 1 : 0, after.is_same_filled() ? 1 : 0);
+  add_change(counters.bd_count, before.is_written_back() ? 1 : 0, after.is_written_back() ? 1 : 0);
+  add_change(counters.compr_data_size, payload(before), payload(after));
+  add_change(counters.huge_pages, before.is_huge() ? 1 : 0, after.is_huge() ? 1 : 0);
 }
 
 }  // namespace uzram

@@ -162,7 +162,7 @@ class Recovery {
         ++report_.damaged_pages;
       }
       if (value.word() != word) all[i].store(value.word(), std::memory_order_relaxed);
-      Device::account(device.counters_[0], value, +1);
+      Device::account(device.counters_[0], {}, value);
       if (value.is_huge()) device.counters_[0].huge_pages_since.fetch_add(1, std::memory_order_relaxed);
       report_.pages += value.is_empty() ? 0 : 1;
     }
