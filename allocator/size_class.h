@@ -85,8 +85,8 @@ struct SizeClass {
   std::uint8_t frames = 0;         // in a zspage
   std::uint16_t objects = 0;       // in a zspage
   std::uint16_t almost_empty = 0;  // the most objects of a zspage that is ALMOST_EMPTY
-  Divisor by_size;
-  Divisor by_objects;
+  Divisor by_size{};
+  Divisor by_objects{};
 };
 
 // The classes of one geometry, merged: a class with the frames and objects of the one above it is that one.

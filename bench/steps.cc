@@ -35,11 +35,11 @@ class Steps {
         cold_(corpus.pages() * kPageSize) {}
 
   void plain(std::size_t page) { (void)plain_->compress(corpus_.page(page), out_); }
-  // The payload, in `out_`; empty where there is none to be kept.
+  // The payload; empty where there is none to be kept.
   std::span<const std::byte> compressed(std::size_t page) {
     if (same_filled_word(corpus_.page(page))) return {};
-    const std::size_t length = compressor_->compress(corpus_.page(page), std::span(out_).first(kMostLength - 1));
-    return length == 0 ? corpus_.page(page) : std::span<const std::byte>(out_).first(length);
+    const auto payload = compressor_->compress(corpus_.page(page), kMostLength - 1);
+    return payload.empty() ? corpus_.page(page) : payload;
   }
   std::span<const std::byte> checked(std::size_t page) {
     const auto payload = compressed(page);

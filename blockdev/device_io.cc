@@ -167,9 +167,8 @@ std::optional<SlotValue> Device::store(Stream& stream, PageIndex page, ConstPage
     if (const auto value = SlotValue::same(*word)) return value;
     return store_object(stream, page, in.first<sizeof *word>(), kCodecPattern);
   }
-  const std::size_t most = pool_.classes().huge_class_size() - 1;
-  const std::size_t length = stream.compressor->compress(in, std::span(stream.compressed).first(most));
-  if (length != 0) return store_object(stream, page, std::span(stream.compressed).first(length), kCodecFirst);
+  const auto payload = stream.compressor->compress(in, pool_.classes().huge_class_size() - 1);
+  if (!payload.empty()) return store_object(stream, page, payload, kCodecFirst);
   return store_object(stream, page, in, kCodecAsIs);
 }
 

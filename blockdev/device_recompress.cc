@@ -59,15 +59,13 @@ class RecompressPass {
     if (before == 0) return {};
     ++tried_;
     const SizeClasses& classes = device_.pool_.classes();
-    const std::size_t length =
-        compressor_->compress(stream_->page, std::span(stream_->compressed).first(classes.huge_class_size() - 1));
-    const bool smaller = length != 0 && classes.index_for(length) < classes.index_for(before);
-    if (!smaller || (request_.threshold != 0 && length >= request_.threshold)) {
+    const auto payload = compressor_->compress(stream_->page, classes.huge_class_size() - 1);
+    const bool smaller = !payload.empty() && classes.index_for(payload.size()) < classes.index_for(before);
+    if (!smaller || (request_.threshold != 0 && payload.size() >= request_.threshold)) {
       give_up(slot, !smaller && device_.codecs_.highest() == request_.priority);
       return {};
     }
-    const auto value = device_.store_object(*stream_, page, std::span(stream_->compressed).first(length),
-                                            kCodecFirst + request_.priority);
+    const auto value = device_.store_object(*stream_, page, payload, kCodecFirst + request_.priority);
     if (!value) {
       give_up(slot, false);
       return fail(ENOSPC, "no memory is left for what a page becomes");

@@ -23,8 +23,7 @@ class Stream {
 
   // A page of which only a part is wanted, or which is read from the backing file; aligned as O_DIRECT wants it.
   alignas(kPageSize) std::array<std::byte, kPageSize> page{};
-  alignas(64) std::array<std::byte, kPageSize> compressed{};  // the payload on its way in
-  alignas(64) std::array<std::byte, kPageSize> gathered{};    // the payload on its way out, where it straddles
+  alignas(64) std::array<std::byte, kPageSize> gathered{};  // the payload on its way out, where it straddles
 
   // Which of the device's counters are this worker's.
   [[nodiscard]] unsigned worker() const { return worker_; }

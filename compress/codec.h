@@ -61,9 +61,9 @@ class Decompressor {
 // One worker's context for one codec, both ways.
 class Compressor : public Decompressor {
  public:
-  // Compresses `in` (1 to 4096 bytes) into `out`; returns the compressed length in bytes, or 0 if it needs
-  // more than out.size() bytes.
-  [[nodiscard]] virtual std::size_t compress(std::span<const std::byte> in, std::span<std::byte> out) = 0;
+  // Compresses `in`, 1 to 4096 bytes. The result is the context's own until the next call, and empty where it would be
+  // longer than `most` bytes.
+  [[nodiscard]] virtual std::span<const std::byte> compress(std::span<const std::byte> in, std::size_t most) = 0;
 };
 
 // Both allocate everything that they will ever need, and throw std::bad_alloc where there is no memory.

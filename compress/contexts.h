@@ -2,11 +2,14 @@
 // The contexts of the single algorithms and formats, for make_compressor and make_decompressor only; everyone else
 // includes compress/codec.h.
 
+#include <cstddef>
 #include <memory>
 
 #include "compress/codec.h"
 
 namespace uzram {
+
+inline constexpr std::size_t kMostInput = 4096;  // bytes that a context compresses at once
 
 std::unique_ptr<Compressor> make_lz4(int acceleration);
 std::unique_ptr<Compressor> make_lz4hc(int level);

@@ -1,6 +1,9 @@
 #include <lz4.h>
 #include <lz4hc.h>
 
+#include <algorithm>
+#include <array>
+
 #include "compress/contexts.h"
 
 namespace uzram {
@@ -8,6 +11,7 @@ namespace {
 
 const char* chars(std::span<const std::byte> bytes) { return reinterpret_cast<const char*>(bytes.data()); }
 char* chars(std::span<std::byte> bytes) { return reinterpret_cast<char*>(bytes.data()); }
+using Out = std::array<std::byte, LZ4_COMPRESSBOUND(kMostInput)>;
 
 // Spans reach LZ4 as int: all of ours are a page and a little.
 int count(std::span<const std::byte> bytes) { return static_cast<int>(bytes.size()); }
@@ -25,28 +29,33 @@ class Lz4 final : public Lz4Block<Compressor> {
  public:
   explicit Lz4(int acceleration) : acceleration_(acceleration) {}
 
-  std::size_t compress(std::span<const std::byte> in, std::span<std::byte> out) override {
-    return static_cast<std::size_t>(
-        LZ4_compress_fast_extState(&state_, chars(in), chars(out), count(in), count(out), acceleration_));
+  std::span<const std::byte> compress(std::span<const std::byte> in, std::size_t most) override {
+    const auto room = std::span(out_).first(std::min(most, out_.size()));
+    const int length =
+        LZ4_compress_fast_extState(&state_, chars(in), chars(room), count(in), count(room), acceleration_);
+    return room.first(static_cast<std::size_t>(length));
   }
 
  private:
   const int acceleration_;
   LZ4_stream_t state_{};
+  alignas(64) Out out_{};
 };
 
 class Lz4hc final : public Lz4Block<Compressor> {
  public:
   explicit Lz4hc(int level) : level_(level) {}
 
-  std::size_t compress(std::span<const std::byte> in, std::span<std::byte> out) override {
-    return static_cast<std::size_t>(
-        LZ4_compress_HC_extStateHC(&state_, chars(in), chars(out), count(in), count(out), level_));
+  std::span<const std::byte> compress(std::span<const std::byte> in, std::size_t most) override {
+    const auto room = std::span(out_).first(std::min(most, out_.size()));
+    const int length = LZ4_compress_HC_extStateHC(&state_, chars(in), chars(room), count(in), count(room), level_);
+    return room.first(static_cast<std::size_t>(length));
   }
 
  private:
   const int level_;
   LZ4_streamHC_t state_{};
+  alignas(64) Out out_{};
 };
 
 }  // namespace

@@ -4,15 +4,12 @@
 
 #include <array>
 #include <cassert>
-#include <cstring>
 #include <new>
 
 #include "compress/contexts.h"
 
 namespace uzram {
 namespace {
-
-constexpr std::size_t kMaxInput = 4096;
 
 // Whether `in` is one frame of one block as Zstd::compress makes them, its length as the headers say: a frame
 // descriptor of 0, a window descriptor, and the 24 bits of a block header (RFC 8878, 3.1.1.2). zstd would
@@ -65,17 +62,16 @@ class Zstd final : public ZstdFrame<Compressor> {
     set(ZSTD_c_checksumFlag, 0);
     set(ZSTD_c_dictIDFlag, 0);
     // The context takes its memory with the first page; here rather than on the I/O path.
-    const std::array<std::byte, kMaxInput> page{};
-    if (ZSTD_isError(compress_whole(page))) throw std::bad_alloc();
+    const std::array<std::byte, kMostInput> page{};
+    if (compress(page, out_.size()).empty()) throw std::bad_alloc();
   }
 
-  std::size_t compress(std::span<const std::byte> in, std::span<std::byte> out) override {
-    assert(in.size() <= kMaxInput);
+  std::span<const std::byte> compress(std::span<const std::byte> in, std::size_t most) override {
+    assert(in.size() <= kMostInput);
     // zstd may refuse a block that would just fit, so it gets all the room that it could want.
-    const std::size_t length = compress_whole(in);
-    if (ZSTD_isError(length) || length > out.size()) return 0;
-    std::memcpy(out.data(), scratch_.data(), length);
-    return length;
+    const std::size_t length = ZSTD_compress2(out_context_.get(), out_.data(), out_.size(), in.data(), in.size());
+    if (ZSTD_isError(length) || length > most) return {};
+    return std::span(out_).first(length);
   }
 
  private:
@@ -83,12 +79,8 @@ class Zstd final : public ZstdFrame<Compressor> {
     if (ZSTD_isError(ZSTD_CCtx_setParameter(out_context_.get(), parameter, value))) throw std::bad_alloc();
   }
 
-  std::size_t compress_whole(std::span<const std::byte> in) {
-    return ZSTD_compress2(out_context_.get(), scratch_.data(), scratch_.size(), in.data(), in.size());
-  }
-
   const std::unique_ptr<ZSTD_CCtx, FreeContext> out_context_;
-  std::array<std::byte, ZSTD_COMPRESSBOUND(kMaxInput)> scratch_;
+  alignas(64) std::array<std::byte, ZSTD_COMPRESSBOUND(kMostInput)> out_{};
 };
 
 }  // namespace

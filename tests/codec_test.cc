@@ -87,9 +87,8 @@ class CodecSetting : public testing::TestWithParam<std::string> {
  protected:
   // Compresses with all the room that it may want.
   std::vector<std::byte> compressed(const Page& page) {
-    std::vector<std::byte> out(2 * kPage);
-    out.resize(codec_->compress(page, out));
-    return out;
+    const auto block = codec_->compress(page, 2 * kPage);
+    return {block.begin(), block.end()};
   }
 
   const std::unique_ptr<Compressor> codec_ = make_compressor(CodecSpec::parse(GetParam()).value());
@@ -110,8 +109,7 @@ TEST_P(CodecSetting, RoundTripGivesThePageBack) {
 TEST_P(CodecSetting, ShorterInputRoundTripsToo) {
   const Page page = pages().at(3);
   for (const std::size_t n : {1U, 12U, 13U, 255U, 4095U}) {
-    std::vector<std::byte> block(2 * kPage);
-    block.resize(codec_->compress(std::span(page).first(n), block));
+    const auto block = codec_->compress(std::span(page).first(n), 2 * kPage);
     const auto out = out_.room(n);
     ASSERT_TRUE(codec_->decompress(in_.copy(block), out));
     ASSERT_TRUE(std::ranges::equal(out, std::span(page).first(n)));
@@ -121,18 +119,16 @@ TEST_P(CodecSetting, ShorterInputRoundTripsToo) {
 TEST_P(CodecSetting, OutputThatJustFitsIsEnoughAndOneByteLessIsNot) {
   for (const Page& page : pages()) {
     const auto block = compressed(page);
-    const auto exact = out_.room(block.size());
-    ASSERT_EQ(codec_->compress(in_.copy(page), exact), block.size());
-    ASSERT_TRUE(std::ranges::equal(exact, block));
-    EXPECT_EQ(codec_->compress(in_.copy(page), out_.room(block.size() - 1)), 0U);
+    ASSERT_TRUE(std::ranges::equal(codec_->compress(in_.copy(page), block.size()), block));
+    EXPECT_TRUE(codec_->compress(in_.copy(page), block.size() - 1).empty());
   }
 }
 
-TEST_P(CodecSetting, OutputOfAnySizeIsNeverOverrun) {
+TEST_P(CodecSetting, OutputIsNeverLongerThanWanted) {
   for (const Page& page : pages()) {
     const std::size_t needs = compressed(page).size();
-    for (std::size_t room = 1; room < kPage; room += 241) {
-      ASSERT_EQ(codec_->compress(in_.copy(page), out_.room(room)), room >= needs ? needs : 0);
+    for (std::size_t most = 1; most < kPage; most += 241) {
+      ASSERT_EQ(codec_->compress(in_.copy(page), most).size(), most >= needs ? needs : 0);
     }
   }
 }
@@ -149,16 +145,15 @@ TEST_P(CodecSetting, DecompressionToAnotherSizeIsRefused) {
 
 TEST_P(CodecSetting, WholePagesAllocateNothing) {
   const auto all = pages();
-  std::vector<std::byte> block(2 * kPage);
   Page out;
   std::uint64_t failures = 0;
   const auto before = allocation_count();
   for (int round = 0; round < 5; ++round) {
     for (const Page& page : all) {
-      const std::size_t n = codec_->compress(page, block);
-      failures += !codec_->decompress(std::span(block).first(n), out) || out != page;
-      failures += codec_->compress(page, std::span(block).first(n / 2)) != 0;
-      failures += codec_->decompress(std::span(block).first(n / 2), out);
+      const auto block = codec_->compress(page, 2 * kPage);
+      failures += !codec_->decompress(block, out) || out != page;
+      failures += codec_->decompress(block.first(block.size() / 2), out);
+      failures += !codec_->compress(page, block.size() / 2).empty();
     }
   }
   const auto allocations = allocation_count() - before;

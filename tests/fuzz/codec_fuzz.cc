@@ -60,22 +60,20 @@ void decompress_anything(Compressor& compressor, std::span<const std::byte> payl
 }
 
 // The page comes back; what is made of it with one byte changed may be anything that stays inside.
-void round_trip(Compressor& compressor, std::span<const std::byte> bytes, std::size_t room) {
+void round_trip(Compressor& compressor, std::span<const std::byte> bytes, std::size_t most) {
   static const Guarded in;
   static const Guarded packed;
   static const Guarded out;
   const auto page = in.last(kPageSize);
   repeat(bytes, page);
-  const std::size_t length = compressor.compress(page, packed.last(room));
-  fuzz::must(length <= room);
-  if (length == 0) return;
-  std::array<std::byte, Guarded::kRoom> payload;
-  std::memcpy(payload.data(), packed.last(room).data(), length);
-  const auto again = packed.last(length);
-  std::memcpy(again.data(), payload.data(), length);
+  const auto payload = compressor.compress(page, most);
+  fuzz::must(payload.size() <= most);
+  if (payload.empty()) return;
+  const auto again = packed.last(payload.size());
+  std::ranges::copy(payload, again.begin());
   fuzz::must(compressor.decompress(again, out.last(kPageSize)));
   fuzz::must(std::memcmp(out.last(kPageSize).data(), page.data(), kPageSize) == 0);
-  again[bytes.size() % length] ^= std::byte{static_cast<std::uint8_t>(1U << room % 8)};
+  again[bytes.size() % again.size()] ^= std::byte{static_cast<std::uint8_t>(1U << most % 8)};
   (void)compressor.decompress(again, out.last(kPageSize));
 }
 
