@@ -1,11 +1,14 @@
 #include "bench/corpus.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <fstream>
 #include <random>
 #include <stdexcept>
 
+#include "allocator/size_class.h"
+#include "blockdev/same_filled.h"
 #include "blockdev/size.h"
 
 namespace uzram::bench {
@@ -89,15 +92,20 @@ Corpus Corpus::made_up(std::uint64_t bytes) {
   return corpus;
 }
 
-Corpus Corpus::alike(std::uint64_t bytes) {
+Corpus Corpus::of_one_class(const CodecSpec& codec) const {
+  const SizeClasses classes{Geometry{}};
+  const auto compressor = make_compressor(codec);
+  std::array<std::vector<std::size_t>, kClasses> pages_of;
+  for (std::size_t n = 0; n < pages(); ++n) {
+    const std::size_t length = compressor->compress(page(n), classes.huge_class_size() - 1).size();
+    if (length != 0 && !same_filled_word(page(n))) pages_of[classes.index_for(length)].push_back(n);
+  }
+  const auto& most = *std::ranges::max_element(pages_of, {}, [](const auto& some) { return some.size(); });
+  if (most.empty()) throw std::runtime_error("no page of the corpus can be compressed");
   Corpus corpus;
-  corpus.bytes_.resize(bytes / kPageSize * kPageSize);
-  Random random(7);
-  std::array<std::uint64_t, kPageSize / sizeof(std::uint64_t)> words;
-  fill_records(words, random);
-  for (std::size_t n = 0; n < corpus.pages(); ++n) {
-    words[0] = random();
-    std::memcpy(corpus.bytes_.data() + n * kPageSize, words.data(), kPageSize);
+  corpus.bytes_.resize(bytes_.size());
+  for (std::size_t n = 0; n < pages(); ++n) {
+    std::memcpy(corpus.bytes_.data() + n * kPageSize, page(most[n % most.size()]).data(), kPageSize);
   }
   return corpus;
 }

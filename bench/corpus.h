@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "blockdev/types.h"
+#include "compress/codec.h"
 
 namespace uzram::bench {
 
@@ -19,8 +20,9 @@ class Corpus {
   static Corpus of_option(const std::string& path, std::uint64_t most_bytes);
   // Pages made up to be much like bench/make-corpus's mix: records, pointers, text, zeroes and noise.
   static Corpus made_up(std::uint64_t bytes);
-  // Different pages that all compress to nearly one size.
-  static Corpus alike(std::uint64_t bytes);
+  // As many pages as this has, all of them those that the codec puts into one size class, the one that has the most;
+  // again and again.
+  [[nodiscard]] Corpus of_one_class(const CodecSpec& codec) const;
 
   // As in "65536 pages of FILE".
   [[nodiscard]] std::string description() const;

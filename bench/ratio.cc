@@ -182,13 +182,14 @@ void scale(const char* what, int rounds, std::size_t pages,
 }
 
 void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec, int rounds) {
-  const Corpus alike = Corpus::alike(corpus.pages() * kPageSize);
+  const Corpus alike = corpus.of_one_class(codec);
   const std::size_t pages = corpus.pages();
   Store store(arena, corpus, codec, true);
   Store one_class(arena, alike, codec, true);
   store.write(0, pages);
   one_class.write(0, pages);
   PlainStore plain(corpus, codec);
+  PlainStore plain_one_class(alike, codec);
 
   print_head(codec.to_string() + ", two threads", "one", "two");
   const auto writes = [](auto& s) {
@@ -199,9 +200,11 @@ void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec,
   };
   scale("plain write, two threads", rounds, pages, writes(plain));
   scale("write, two threads", rounds, pages, writes(store));
+  scale("plain write, two, one class", rounds, pages, writes(plain_one_class));
   scale("write, two threads, one class", rounds, pages, writes(one_class));
   scale("plain read, two threads", rounds, pages, reads(plain));
   scale("read, two threads", rounds, pages, reads(store));
+  scale("plain read, two, one class", rounds, pages, reads(plain_one_class));
   scale("read, two threads, one class", rounds, pages, reads(one_class));
   store.verify();
   one_class.verify();
