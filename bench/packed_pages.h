@@ -1,5 +1,5 @@
 #pragma once
-// Pages compressed by plain LZ4 and packed into memory: the least that keeping them in less memory can cost. A page
+// Pages compressed and packed into memory: the least that keeping them in less memory can cost. A page
 // lies in a place of its length, rounded up to 64 bytes; places of one size that were given up are used again, the last
 // one first. Nothing is shared between sizes, checked, counted, moved or given back.
 //
@@ -34,19 +34,18 @@ class PackedPages {
   PackedPages& operator=(const PackedPages&) = delete;
 
   void write(LZ4_stream_t& state, std::size_t page, std::span<const std::byte, kPageSize> in) {
-    const char* from = reinterpret_cast<const char*>(in.data());
-    std::size_t length = static_cast<std::size_t>(
-        LZ4_compress_fast_extState(&state, from, compressed_.data(), kPageSize, kPageSize - 1, 1));
-    if (length == 0) {
-      length = kPageSize;
-    } else {
-      from = compressed_.data();
-    }
+    const auto length = static_cast<std::size_t>(LZ4_compress_fast_extState(
+        &state, reinterpret_cast<const char*>(in.data()), compressed_.data(), kPageSize, kPageSize - 1, 1));
+    keep(page, length == 0 ? in : std::as_bytes(std::span(compressed_).first(length)));
+  }
+
+  // Keeps what a page was compressed to, by whatever did; the page itself where it is 4096 bytes long.
+  void keep(std::size_t page, std::span<const std::byte> payload) {
     Kept& kept = kept_[page];
-    const std::uint32_t place = take(units(length));
-    std::memcpy(at(place), from, length);
+    const std::uint32_t place = take(units(payload.size()));
+    std::memcpy(at(place), payload.data(), payload.size());
     if (kept.length != 0) given_up_[units(kept.length)].push_back(kept.place);
-    kept = {place, static_cast<std::uint32_t>(length)};
+    kept = {place, static_cast<std::uint32_t>(payload.size())};
   }
 
   // A page that was never written has whatever is in `out`.

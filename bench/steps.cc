@@ -10,6 +10,7 @@
 
 #include "bench/corpus.h"
 #include "bench/main.h"
+#include "bench/packed_pages.h"
 #include "bench/plain.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
@@ -32,7 +33,8 @@ class Steps {
         stream_(device_->make_stream()),
         plain_(Plain::make(codec)),
         compressor_(make_compressor(codec)),
-        cold_(corpus.pages() * kPageSize) {}
+        cold_(corpus.pages() * kPageSize),
+        packed_(corpus.pages()) {}
 
   void plain(std::size_t page) { (void)plain_->compress(corpus_.page(page), out_); }
   // The payload; empty where there is none to be kept.
@@ -50,6 +52,10 @@ class Steps {
     const auto payload = checked(page);
     if (!payload.empty()) std::memcpy(cold_.data() + page * kPageSize, payload.data(), payload.size());
   }
+  void packed(std::size_t page) {
+    const auto payload = checked(page);
+    if (!payload.empty()) packed_.keep(page, payload);
+  }
   void device(std::size_t page) {
     if (!device_->write(*stream_, ByteOffset{page * kPageSize}, corpus_.page(page))) throw std::bad_alloc();
   }
@@ -64,6 +70,7 @@ class Steps {
   std::unique_ptr<Plain> plain_;
   std::unique_ptr<Compressor> compressor_;
   std::vector<std::byte> cold_;
+  PackedPages packed_;
   std::array<std::byte, Plain::kRoom> out_;
   std::uint64_t checks_ = 0;
 };
@@ -71,16 +78,17 @@ class Steps {
 int run(int argc, char** argv) {
   if (argc < 2 || argc > 3) {
     std::fprintf(stderr,
-                 "usage: steps FILE [ALGORITHM]\nFILE: pages, as from bench/make-corpus; its first 64 MiB are used\n"
+                 "usage: steps FILE [ALGORITHM]\nFILE: pages, as from bench/make-corpus; its first 256 MiB are used\n"
                  "ALGORITHM: lz4 unless named\n");
     return 2;
   }
-  const Corpus corpus = Corpus::of_file(argv[1], 64 << 20);
+  const Corpus corpus = Corpus::of_file(argv[1], 256 << 20);
   const auto codec = CodecSpec::parse(argc == 3 ? argv[2] : "lz4");
   if (!codec) throw std::runtime_error(codec.error());
   Steps steps(corpus, *codec);
-  constexpr std::array kNames = {"the plain library", "same-filled test, limited length", "and the check",
-                                 "and a copy into cold memory", "the device"};
+  constexpr std::array kNames = {"the plain library",    "same-filled test, limited length",
+                                 "and the check",        "and a copy into cold memory",
+                                 "the same, but packed", "the device"};
   std::array<Spread, kNames.size()> relative;
   double plain_seconds = 0;
   for (int round = 0; round < kRounds; ++round) {
@@ -95,7 +103,8 @@ int run(int argc, char** argv) {
       time(1, [&](std::size_t n) { (void)steps.compressed(n); });
       time(2, [&](std::size_t n) { (void)steps.checked(n); });
       time(3, [&](std::size_t n) { steps.copied(n); });
-      time(4, [&](std::size_t n) { steps.device(n); });
+      time(4, [&](std::size_t n) { steps.packed(n); });
+      time(5, [&](std::size_t n) { steps.device(n); });
     }
     for (std::size_t step = 0; step < took.size(); ++step) relative[step].add(took[step] / took[0]);
     plain_seconds = took[0];
