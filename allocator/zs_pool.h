@@ -103,8 +103,9 @@ class ZsPool {
   // different `worker` numbers, which may be any, are in each other's way least.
   [[nodiscard]] std::optional<Location> malloc(std::size_t size, const ObjectHeader& header, unsigned worker = 0);
   void free(Location object);
-  // Begins to fetch what `free` will need, for a caller that knows well before.
-  void prefetch_free(Location object) const;
+  // Begins to fetch what `free` of an object of `size` bytes will need, for a caller that knows well before; and the
+  // object itself, whose place the next of its class will be written to.
+  void prefetch_free(Location object, std::size_t size) const;
 
   // Copies `from`, as long as the size that was asked for at most, to the object's start.
   void write(Location object, std::span<const std::byte> from);

@@ -127,7 +127,7 @@ IoResult Device::write_page(Stream& stream, PageIndex page, ConstPage in) {
   if (slot == nullptr) return tl::unexpected(IoError::no_space);
   // What is replaced is fetched while the new page is compressed. A racing writer makes this useless, never wrong.
   const SlotValue old(slot->load(std::memory_order_relaxed));
-  if (old.kind() == SlotKind::object) pool_.prefetch_free(old.location());
+  if (old.kind() == SlotKind::object) pool_.prefetch_free(old.location(), old.length());
   const auto value = store(stream, page, in);
   if (!value) return tl::unexpected(IoError::no_space);
   SlotGuard guard(*slot);
