@@ -157,17 +157,24 @@ void ZsPool::free(Location object) {
   free_zspage(at.head);
 }
 
-void ZsPool::prefetch_free(Location object, std::size_t size) const {
-  const auto prefetch_lines = [](const std::byte* from, std::size_t bytes) {
+template <int kForWriting>
+void ZsPool::prefetch_lines(Location object, std::size_t size) const {
+  const auto prefetch = [](const std::byte* from, std::size_t bytes) {
     constexpr std::size_t kLine = 64;
-    for (std::size_t at = 0; at < bytes; at += kLine) __builtin_prefetch(from + at, 1);
+    for (std::size_t at = 0; at < bytes; at += kLine) __builtin_prefetch(from + at, kForWriting);
   };
   const std::byte* const from = payload(object, size);
   const std::size_t room = kFrameSize - reinterpret_cast<std::uintptr_t>(from) % kFrameSize;
-  prefetch_lines(arena_.bytes(object), std::min(size, room) + kHeaderSize);
-  if (size > room) prefetch_lines(next_frame(object), size - room);
+  prefetch(arena_.bytes(object), std::min(size, room) + kHeaderSize);
+  if (size > room) prefetch(next_frame(object), size - room);
+}
+
+void ZsPool::prefetch_free(Location object, std::size_t size) const {
+  prefetch_lines<1>(object, size);
   __builtin_prefetch(&arena_.state(head_of(object)), 1);
 }
+
+void ZsPool::prefetch_read(Location object, std::size_t size) const { prefetch_lines<0>(object, size); }
 
 // ---- zspages
 

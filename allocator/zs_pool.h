@@ -106,6 +106,8 @@ class ZsPool {
   // Begins to fetch what `free` of an object of `size` bytes will need, for a caller that knows well before; and the
   // object itself, whose place the next of its class will be written to.
   void prefetch_free(Location object, std::size_t size) const;
+  // Begins to fetch what `read` of an object of `size` bytes gives.
+  void prefetch_read(Location object, std::size_t size) const;
 
   // Copies `from`, as long as the size that was asked for at most, to the object's start.
   void write(Location object, std::span<const std::byte> from);
@@ -192,6 +194,8 @@ class ZsPool {
   [[nodiscard]] std::atomic_ref<std::uint64_t> header_word(Location object, unsigned index) const;
   [[nodiscard]] std::byte* payload(Location object, std::size_t size) const;
   [[nodiscard]] std::byte* next_frame(Location object) const;
+  template <int kForWriting>
+  void prefetch_lines(Location object, std::size_t size) const;
 
   [[nodiscard]] unsigned ratio(unsigned index, std::uint32_t in_use) const;
   [[nodiscard]] bool is_almost_empty(unsigned index, std::uint32_t in_use) const;

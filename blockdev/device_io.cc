@@ -91,6 +91,7 @@ bool Device::is_whole(PageIndex page, SlotValue value, ObjectHeader header, std:
 }
 
 bool Device::decode_object(Stream& stream, PageIndex page, SlotValue value, Page out) {
+  pool_.prefetch_read(value.location(), value.length());
   const auto payload = pool_.read(value.location(), value.length(), stream.gathered);
   if (!is_whole(page, value, pool_.header(value.location(), value.length()), payload)) return false;
   if (value.codec() == kCodecAsIs) {
