@@ -65,9 +65,9 @@ constexpr unsigned zspage_frames(const Geometry& g, std::size_t size) {
   return best;
 }
 
-// Divides by a number that is known long before, without the processor's division, which takes longer than everything
-// else that an allocation computes: n / d for n < 2^16 and d <= 4096. Source: n * ceil(2^32 / d) exceeds n * 2^32 / d
-// by less than n * d, which is less than 2^32 / d.
+// Divides by a number that is known long before, without the processor's division, of which an allocation would take
+// many: n / d for n < 2^16 and d <= 4096. Source: n * ceil(2^32 / d) exceeds n * 2^32 / d by less than n, and what is
+// missing to the next quotient is at least 2^32 / d, which is more.
 class Divisor {
  public:
   constexpr Divisor() = default;

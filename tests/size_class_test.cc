@@ -45,6 +45,17 @@ TEST(SizeClasses, ThereAre255StepsOf16From32To4096) {
   EXPECT_EQ(class_size(254), 4096U);
 }
 
+TEST(Divisor, IsExactAroundEveryMultiple) {
+  for (std::uint64_t d = 1; d <= kFrameSize; ++d) {
+    const Divisor by(d);
+    for (std::uint64_t n = d; n < 1 << 16; n += d) {
+      ASSERT_EQ(by.quotient(n - 1), n / d - 1) << d;
+      ASSERT_EQ(by.quotient(n), n / d) << d;
+    }
+    ASSERT_EQ(by.quotient((1 << 16) - 1), ((1 << 16) - 1) / d) << d;
+  }
+}
+
 TEST(SizeClasses, ARequestIsServedWithItsHeader) {
   EXPECT_EQ(class_of(0), 0U);
   EXPECT_EQ(class_of(24), 0U);
