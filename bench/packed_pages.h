@@ -1,7 +1,7 @@
 #pragma once
-// Pages compressed and packed into memory: the least that keeping them in less memory can cost. A page
-// lies in a place of its length, rounded up to 64 bytes; places of one size that were given up are used again, the last
-// one first. Nothing is shared between sizes, checked, counted, moved or given back.
+// Pages compressed and packed into memory: the least that keeping them in less memory can cost. A page lies in a place
+// of its length, rounded up to 64 bytes; places of one size that were given up are used again, the last one first.
+// Nothing is shared between sizes, checked, counted, moved or given back.
 //
 // Threads: one at a time; an LZ4_stream_t belongs to one.
 

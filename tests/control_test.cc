@@ -26,6 +26,21 @@ namespace {
 
 using namespace std::chrono_literals;
 
+sockaddr_un address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  return address;
+}
+
+// A socket that has the path, and nobody listens yet.
+int bound_socket(const std::string& path) {
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  const sockaddr_un address = address_of(path);
+  EXPECT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  return fd;
+}
+
 class ControlTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -52,9 +67,7 @@ class ControlTest : public testing::Test {
   // Sends the bytes as they are and returns all that comes back until the endpoint closes.
   std::string raw(const std::string& bytes) {
     const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path_.copy(address.sun_path, sizeof address.sun_path - 1);
+    const sockaddr_un address = address_of(path_);
     EXPECT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
     EXPECT_EQ(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
     std::string answer;
@@ -335,11 +348,8 @@ TEST_F(Caller, SilenceAndFullBuffersEndSooner) {
 
 TEST(ControlClient, SaysThatNobodyAnswers) {
   const std::string path = testing::TempDir() + "stale." + std::to_string(::getpid());
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
-  ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const int fd = bound_socket(path);
+  ASSERT_FALSE(HasFailure());
   ::close(fd);
   EXPECT_EQ(ControlClient(path).get("/metrics").error().message,
             path + ": no daemon answers there: is uzramd running?");
@@ -351,11 +361,8 @@ TEST(ControlClient, SaysThatNobodyAnswers) {
 // A daemon that dies while it is asked: the request then goes to a connection that has ended already.
 TEST(ControlClient, OutlivesADaemonThatClosesAtOnce) {
   const std::string path = testing::TempDir() + "closes." + std::to_string(::getpid());
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
-  ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const int fd = bound_socket(path);
+  ASSERT_FALSE(HasFailure());
   ASSERT_EQ(::listen(fd, 1), 0);
   std::jthread daemon([&] {
     for (int caller = 0; (caller = ::accept(fd, nullptr, nullptr)) >= 0;) ::close(caller);
