@@ -180,6 +180,7 @@ class Device {
   [[nodiscard]] Owner owner(PageIndex page) const { return Owner{std::uint64_t{identity_.number} << 32 | raw(page)}; }
 
   [[nodiscard]] IoResult read_page(Stream& stream, PageIndex page, Page out);
+  void fetch_ahead(Stream& stream, PageIndex page, const Slot& slot) const;
   enum class Fetched : std::uint8_t { whole, damaged, changed };
   [[nodiscard]] Fetched fetch(PageIndex page, const Slot& slot, SlotValue value, Page into) const;
   [[nodiscard]] std::uint32_t block_check(PageIndex page, ConstPage bytes) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "allocator/ensure.h"
 #include "blockdev/backing_file.h"
@@ -54,6 +55,7 @@ IoResult Device::read_page(Stream& stream, PageIndex page, Page out) {
     fill_page(out, 0);
     return {};
   }
+  fetch_ahead(stream, page, *slot);
   for (;;) {
     SlotValue away;
     {
@@ -68,6 +70,16 @@ IoResult Device::read_page(Stream& stream, PageIndex page, Page out) {
     }
     if (auto read = read_written_back(stream, page, *slot, away, out)) return *read;
   }
+}
+
+// Whoever reads one page after the other finds the next in the cache: its object is fetched while this one is read. A
+// racing writer makes this useless, never wrong.
+void Device::fetch_ahead(Stream& stream, PageIndex page, const Slot& slot) const {
+  const PageIndex next{raw(page) + 1};
+  const bool goes_on = std::exchange(stream.next, next) == page;
+  if (!goes_on || raw(next) % SlotTable::kLeafSlots == 0) return;
+  const SlotValue value((&slot)[1].load(std::memory_order_relaxed));
+  if (value.kind() == SlotKind::object && value.intact()) pool_.prefetch_read(value.location(), value.length());
 }
 
 // Puts the page into `out`; false where what is stored is damaged. Under the slot's lock, or the object might
@@ -128,7 +140,7 @@ IoResult Device::write_page(Stream& stream, PageIndex page, ConstPage in) {
   if (slot == nullptr) return tl::unexpected(IoError::no_space);
   // What is replaced is fetched while the new page is compressed. A racing writer makes this useless, never wrong.
   const SlotValue old(slot->load(std::memory_order_relaxed));
-  if (old.kind() == SlotKind::object) pool_.prefetch_free(old.location(), old.length());
+  if (old.kind() == SlotKind::object && old.intact()) pool_.prefetch_free(old.location(), old.length());
   const auto value = store(stream, page, in);
   if (!value) return tl::unexpected(IoError::no_space);
   SlotGuard guard(*slot);

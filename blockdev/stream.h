@@ -25,6 +25,8 @@ class Stream {
   alignas(kPageSize) std::array<std::byte, kPageSize> page{};
   alignas(64) std::array<std::byte, kPageSize> gathered{};  // the payload on its way out, where it straddles
 
+  PageIndex next{0};  // the page behind the one that was read last
+
   // Which of the device's counters are this worker's.
   [[nodiscard]] unsigned worker() const { return worker_; }
 
