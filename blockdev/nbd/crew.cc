@@ -1,8 +1,20 @@
 #include "blockdev/nbd/crew.h"
 
+#include <sched.h>
+
 #include <algorithm>
+#include <chrono>
 
 namespace uzram::nbd {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How long a helper without work stays awake: the next request of a client that has several in flight comes sooner,
+// and a virtual machine takes about as long to wake a processor.
+constexpr std::chrono::microseconds kHelperAwake{20};
+
+}  // namespace
 
 void Crew::start(unsigned helpers) {
   const auto body = [](void* argument) -> void* {
@@ -54,6 +66,8 @@ void Crew::work(unsigned worker) {
 
 void Crew::help(unsigned worker) {
   for (std::uint32_t seen = 0;;) {
+    const auto end = Clock::now() + kHelperAwake;
+    while (rounds_.load(std::memory_order_acquire) == seen && Clock::now() < end) sched_yield();
     rounds_.wait(seen, std::memory_order_acquire);
     seen = rounds_.load(std::memory_order_acquire);
     if (stopping_) return;

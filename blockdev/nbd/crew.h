@@ -1,7 +1,7 @@
 #pragma once
 // Threads that help a session which has much to compress or decompress at once, so that one connection can use
 // several cores. There is no queue: who finds the helpers idle has them, and who does not works alone, as the
-// cores are busy then anyway.
+// cores are busy then anyway. A helper that has just worked stays awake for a moment: the next request mostly follows.
 //
 // Threads: `run` may be called from any number at once; the rest belongs to one.
 
