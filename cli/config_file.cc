@@ -1,6 +1,9 @@
 #include "cli/config_file.h"
 
 #include <CLI/CLI.hpp>
+#include <istream>
+#include <sstream>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -12,21 +15,26 @@ class FileReader : public CLI::ConfigTOML {
   FileReader(const CLI::App& app, const CLI::App& device, std::vector<DeviceSection>& sections)
       : app_(app), device_(device), sections_(sections) {
     // A device's name may hold dots: sections do not nest.
-    parentSeparator('\x1f');
+    parentSeparator(kNever);
     // Nor do blanks and commas make a list of `min(ram / 2, 4G)`.
-    arraySeparator = '\x1f';
+    arraySeparator = kNever;
   }
 
   [[nodiscard]] std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
-    std::vector<CLI::ConfigItem> global;
-    std::vector<CLI::ConfigItem> all = CLI::ConfigTOML::from_config(input);
+    std::string text;
+    std::getline(input, text, kNever);
     if (input.bad()) throw CLI::FileError("");  // it has ended early
+    if (!input.eof()) refuse("holds a control character (0x1f): not a text file");
+    std::istringstream checked(text);
+    std::vector<CLI::ConfigItem> all = CLI::ConfigTOML::from_config(checked);
+    std::vector<CLI::ConfigItem> global;
     for (CLI::ConfigItem& item : all) {
-      if (item.name == "--") continue;
+      const bool is_key = !item.inputs.empty();  // or CLI11's mark of a section's begin or end
+      if (!is_key && item.name == "--") continue;
       if (item.parents.empty()) {
         check(app_, item, item.name);
         global.push_back(std::move(item));
-      } else if (item.name == "++") {
+      } else if (!is_key && item.name == "++") {
         open_section(item.parents[0]);
       } else {
         check(device_, item, "[" + item.parents[0] + "] " + item.name);
@@ -37,6 +45,9 @@ class FileReader : public CLI::ConfigTOML {
   }
 
  private:
+  // ASCII's unit separator: CLI11 has to be given separators, and no text file holds this one.
+  static constexpr char kNever = '\x1f';
+
   [[noreturn]] static void refuse(const std::string& why) { throw CLI::ConfigError(why, CLI::ExitCodes::ConfigError); }
 
   static void check(const CLI::App& app, const CLI::ConfigItem& item, const std::string& where) {

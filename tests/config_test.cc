@@ -281,6 +281,12 @@ TEST_F(ConfigTest, WrongFileIsNamedWithWhatIsWrong) {
             "2: uzramd: FILE: [device.a] --size: '1M, 2M' has ',' where an operator or the end should be");
   EXPECT_EQ(refused_file("[device.a]\nsize = []\n"), "2: uzramd: FILE: [device.a] size: takes one value");
   EXPECT_EQ(refused_file("[device.a]\nsize 1M\n"), "2: uzramd: FILE: [device.a] size 1M: there is no such key");
+  EXPECT_EQ(refused_file("[device.a]\nsize = 1M\n-- = 1\n"), "2: uzramd: FILE: [device.a] --: there is no such key");
+  EXPECT_EQ(refused_file("[device.a]\nsize = 1M\n++ = 1\n"), "2: uzramd: FILE: [device.a] ++: there is no such key");
+  // What CLI11 is told to separate names by, since it has to be told something: fuzzing found a section that was none.
+  EXPECT_EQ(refused_file("mem\x1f-limit = 1M\n"), "2: uzramd: FILE: holds a control character (0x1f): not a text file");
+  EXPECT_EQ(refused_file("[device.a]\nsize = 1M\x1f"),
+            "2: uzramd: FILE: holds a control character (0x1f): not a text file");
   EXPECT_EQ(refused_file("# nothing\n"), "2: uzramd: --size SIZE is missing, and no --config FILE names a device");
 }
 
