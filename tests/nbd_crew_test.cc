@@ -44,6 +44,34 @@ TEST(Crew, HelpersTakePartInLongWork) {
   EXPECT_NE(by[0], by[1]);
 }
 
+TEST(Crew, HelpersWorkMeanwhile) {
+  Crew crew;
+  crew.start(1);
+  // Goes on only once a helper has begun, and the parts only once this is over: were it called after a part of this
+  // thread's, or without a helper, it would never end.
+  std::atomic<bool> begun{false};
+  std::atomic<bool> over{false};
+  int calls = 0;
+  crew.run(
+      2,
+      [&](std::size_t, unsigned) {
+        for (begun = true; !over;) std::this_thread::yield();
+      },
+      [&] {
+        for (++calls; !begun;) std::this_thread::yield();
+        over = true;
+      });
+  EXPECT_EQ(calls, 1);
+}
+
+TEST(Crew, NothingIsDoneMeanwhileWithoutHelpers) {
+  Crew crew;
+  int parts = 0;
+  crew.run(
+      2, [&](std::size_t, unsigned) { ++parts; }, [] { FAIL() << "nobody else is at work"; });
+  EXPECT_EQ(parts, 2);
+}
+
 TEST(Crew, ManyCallersAtOnceAreAllServed) {
   Crew crew;
   crew.start(2);

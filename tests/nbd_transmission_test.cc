@@ -2,6 +2,8 @@
 
 #include <cerrno>
 #include <chrono>
+#include <random>
+#include <thread>
 
 #include "tests/nbd_client.h"
 
@@ -127,6 +129,29 @@ TEST_F(Transmission, RequestsUpTo64MiBAreServed) {
   EXPECT_TRUE(client_.read(5, 64 * kMiB) == large);
   EXPECT_EQ(client_.error_of(Command::read, 0, 0, 64 * kMiB + 1), EINVAL);
   EXPECT_EQ(client_.error_of(Command::read, 0, 0, 0xffffffff), EINVAL);
+}
+
+// Many more than the window holds, none on a page's boundary: the next arrive while helpers are at work on the last.
+TEST_F(Transmission, LongWritesWithoutAPauseAreAllDone) {
+  constexpr std::uint32_t kLength = 128 << 10;
+  constexpr std::uint64_t kBegin = 1000;
+  constexpr std::uint64_t kWrites = 64;
+  std::mt19937_64 random(1);
+  std::string all(kWrites * kLength, '\0');
+  for (char& c : all) c = static_cast<char>('a' + random() % 4);
+  std::jthread sender([&] {
+    for (std::uint64_t n = 0; n < kWrites; ++n) {
+      const auto payload = std::string_view(all).substr(n * kLength, kLength);
+      client_.send(request_bytes(Command::write, 0, n, kBegin + n * kLength, kLength, payload));
+      if (n % 7 == 0) client_.send(request_bytes(Command::flush, 0, kWrites + n, 0, 0));
+    }
+  });
+  for (std::uint64_t n = 0; n < kWrites; ++n) {
+    ASSERT_EQ(client_.receive_simple(), (SimpleAnswer{kSimpleReplyMagic, 0, n}));
+    if (n % 7 != 0) continue;
+    ASSERT_EQ(client_.receive_simple(), (SimpleAnswer{kSimpleReplyMagic, 0, kWrites + n}));
+  }
+  EXPECT_TRUE(client_.read(kBegin, static_cast<std::uint32_t>(all.size())) == all);
 }
 
 TEST_F(Transmission, LengthOfZeroIsInvalidAndKeepsTheConnection) {

@@ -143,6 +143,11 @@ std::size_t Connection::receive_some(std::span<std::byte> out, bool stall_limit)
   return 0;
 }
 
+std::size_t Connection::receive_ready(std::span<std::byte> out) {
+  const ssize_t n = take(out, MSG_DONTWAIT);
+  return n > 0 ? static_cast<std::size_t>(n) : 0;
+}
+
 bool Connection::send_all(std::span<const std::byte> bytes) {
   if (tls_) return tls_->send(bytes);
   std::optional<Deadline> end;  // asked for only where it is needed

@@ -56,6 +56,9 @@ class Connection {
   // kInterruptSignal comes.
   [[nodiscard]] std::size_t receive_some(std::span<std::byte> out, bool stall_limit);
 
+  // As receive_some, but does not wait: 0 also where nothing has come yet.
+  [[nodiscard]] std::size_t receive_ready(std::span<std::byte> out);
+
   // False where the client is gone, or has not read for kStallSeconds, or as long as limit_sends says.
   [[nodiscard]] bool send_all(std::span<const std::byte> bytes);
   void limit_sends(std::chrono::milliseconds patience);

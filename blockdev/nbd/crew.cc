@@ -37,31 +37,29 @@ Crew::~Crew() {
   for (unsigned i = 0; i < started_; ++i) helpers_[i].thread.join();
 }
 
-void Crew::share(std::size_t parts, Call call, const void* job) {
-  std::unique_lock<std::mutex> lock(busy_, std::defer_lock);
-  if (parts < 2 || started_ == 0 || !lock.try_lock()) {
-    for (std::size_t part = 0; part < parts; ++part) call(job, part, 0);
-    return;
-  }
-  call_ = call;
-  job_ = job;
-  parts_ = parts;
+bool Crew::open(const Round& round) {
+  if (round.parts < 2 || started_ == 0 || !busy_.try_lock()) return false;
+  round_ = round;
   next_.store(0, std::memory_order_relaxed);
   gate_.store(kOpen, std::memory_order_release);
   rounds_.fetch_add(1, std::memory_order_release);
   rounds_.notify_all();
-  work(0);
+  return true;
+}
+
+void Crew::close() {
   // A helper that is not here yet comes too late: nothing is left, and nobody waits for it.
   std::uint32_t inside = gate_.fetch_and(~kOpen, std::memory_order_acquire) & ~kOpen;
   while (inside != 0) {
     gate_.wait(inside, std::memory_order_acquire);
     inside = gate_.load(std::memory_order_acquire);
   }
+  busy_.unlock();
 }
 
 void Crew::work(unsigned worker) {
-  for (std::size_t part = 0; (part = next_.fetch_add(1, std::memory_order_relaxed)) < parts_;)
-    call_(job_, part, worker);
+  for (std::size_t part = 0; (part = next_.fetch_add(1, std::memory_order_relaxed)) < round_.parts;)
+    round_.call(round_.job, part, worker);
 }
 
 void Crew::help(unsigned worker) {

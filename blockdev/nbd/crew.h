@@ -32,16 +32,33 @@ class Crew {
   // numbers are at most kMostHelpers. Returns when all calls have. No exception may escape from `job`.
   template <class Job>
   void run(std::size_t parts, const Job& job) {
-    share(
-        parts, [](const void* j, std::size_t part, unsigned worker) { (*static_cast<const Job*>(j))(part, worker); },
-        &job);
+    run(parts, job, [] {});
+  }
+
+  // As above; and where helpers take part, this thread calls `meanwhile` before it does any.
+  template <class Job, class Meanwhile>
+  void run(std::size_t parts, const Job& job, const Meanwhile& meanwhile) {
+    const Round round{
+        [](const void* j, std::size_t part, unsigned worker) { (*static_cast<const Job*>(j))(part, worker); }, &job,
+        parts};
+    if (!open(round)) {
+      for (std::size_t part = 0; part < parts; ++part) job(part, 0U);
+      return;
+    }
+    meanwhile();
+    work(0);
+    close();
   }
 
   // How many workers' numbers `run` may use.
   [[nodiscard]] unsigned workers() const { return 1 + started_; }
 
  private:
-  using Call = void (*)(const void* job, std::size_t part, unsigned worker);
+  struct Round {
+    void (*call)(const void* job, std::size_t part, unsigned worker) = nullptr;
+    const void* job = nullptr;
+    std::size_t parts = 0;
+  };
   struct Helper {
     Crew* crew = nullptr;
     unsigned worker = 0;
@@ -49,16 +66,16 @@ class Crew {
   };
   static constexpr std::uint32_t kOpen = 1U << 31;
 
-  void share(std::size_t parts, Call call, const void* job);
+  // Begins a round that helpers may join, where they are nobody's; and waits until they are done.
+  [[nodiscard]] bool open(const Round& round);
+  void close();
   void work(unsigned worker);
   void help(unsigned worker);
 
   std::mutex busy_;  // held while the helpers are somebody's
-  Call call_ = nullptr;
-  const void* job_ = nullptr;
-  std::size_t parts_ = 0;
+  Round round_;
   std::atomic<std::size_t> next_{0};  // the next part that nobody has
-  // kOpen while a helper may join in, plus those that have; the four fields above are theirs to read until it is 0.
+  // kOpen while a helper may join in, plus those that have; the two fields above are theirs to read until it is 0.
   std::atomic<std::uint32_t> gate_{0};
   std::atomic<std::uint32_t> rounds_{0};  // what helpers sleep on
   std::atomic<bool> stopping_{false};

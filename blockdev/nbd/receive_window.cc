@@ -34,4 +34,8 @@ bool ReceiveWindow::receive(std::size_t needed, bool within_request) {
   return n != 0;
 }
 
+void ReceiveWindow::receive_ready() {
+  if (end_ < kBytes) end_ += connection_.receive_ready({buffer_.get() + end_, kBytes - end_});
+}
+
 }  // namespace uzram::nbd

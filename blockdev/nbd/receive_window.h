@@ -30,6 +30,9 @@ class ReceiveWindow {
   // no more will come. A client may be silent between requests for as long as it likes, but not within one.
   [[nodiscard]] bool receive(std::size_t needed, bool within_request);
 
+  // Takes what has come already, as far as there is room behind what there is. Nothing moves: spans of `bytes` stay.
+  void receive_ready();
+
  private:
   Connection& connection_;
   std::unique_ptr<std::byte[]> buffer_;

@@ -46,7 +46,9 @@ void Session::run(const std::function<void()>& stand_still) {
   while (execute_batch() == Next::receive) {
     replies_.flush();
     // Who cannot be answered is not listened to either: it may never hear that it has to go.
-    if (!replies_.good() || !receive(needed_, !window_.bytes().empty())) break;
+    if (!replies_.good()) break;
+    const std::size_t waiting = window_.bytes().size();
+    if (waiting < needed_ && !receive(needed_, waiting != 0)) break;
   }
   replies_.flush();
 }
@@ -136,7 +138,8 @@ void Session::execute(const Request& request, std::span<const std::byte> payload
 }
 
 void Session::execute_writes() {
-  io_.execute([&](const Request& request, const IoResult& result) { answer(request, refusal_of(result)); });
+  io_.execute([&](const Request& request, const IoResult& result) { answer(request, refusal_of(result)); },
+              [&] { window_.receive_ready(); });  // the next requests, while helpers are at work on these
 }
 
 // Executes a write page by page as it arrives. One that is refused, or fails, is received to its end all the same.

@@ -6,8 +6,8 @@
 namespace uzram::nbd {
 namespace {
 
-// Four pages take longer than it takes a worker to fetch the next piece, by far.
-constexpr std::size_t kPieceBytes = 4 * kPageSize;
+// Two pages take longer than it takes a worker to fetch the next piece, by far; and the others wait for the last.
+constexpr std::size_t kPieceBytes = 2 * kPageSize;
 // Less than this is done before a helper is awake.
 constexpr std::size_t kWorthSharing = 8 * kPageSize;
 constexpr std::size_t kMostWrites = 64;
@@ -48,7 +48,7 @@ IoResult SharedIo::read(ByteOffset offset, std::span<std::byte> out) {
 IoResult SharedIo::write(ByteOffset offset, std::span<const std::byte> in) {
   IoResult result;
   put_off({.command = Command::write, .offset = raw(offset), .length = in.size()}, in);
-  execute([&](const Request&, const IoResult& r) { result = r; });
+  execute([&](const Request&, const IoResult& r) { result = r; }, [] {});
   return result;
 }
 
@@ -71,13 +71,11 @@ void SharedIo::put_off(const Request& request, std::span<const std::byte> payloa
   writes_.push_back({request, first, pieces_.size()});
 }
 
-void SharedIo::write_pieces() {
-  const auto write = [&](std::size_t n, unsigned worker) {
-    Piece& piece = pieces_[n];
-    piece.result = device_.write(*streams_[worker], piece.offset, piece.bytes);
-  };
-  if (bytes_ >= kWorthSharing) return crew_.run(pieces_.size(), write);
-  for (std::size_t n = 0; n < pieces_.size(); ++n) write(n, 0);
+bool SharedIo::worth_sharing() const { return bytes_ >= kWorthSharing; }
+
+void SharedIo::write_piece(std::size_t n, unsigned worker) {
+  Piece& piece = pieces_[n];
+  piece.result = device_.write(*streams_[worker], piece.offset, piece.bytes);
 }
 
 IoResult SharedIo::result_of(const Write& write) const {

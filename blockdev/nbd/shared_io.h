@@ -30,11 +30,17 @@ class SharedIo {
   [[nodiscard]] bool room_for(const Request& request) const;
   // `payload` stays where it is until the writes are executed.
   void put_off(const Request& request, std::span<const std::byte> payload);
-  // Executes what was put off, and calls done(request, result) for each in the order of arrival.
-  template <class Done>
-  void execute(const Done& done) {
+  // Executes what was put off, and calls done(request, result) for each in the order of arrival. Where helpers take
+  // part, this thread calls `meanwhile` first.
+  template <class Done, class Meanwhile>
+  void execute(const Done& done, const Meanwhile& meanwhile) {
     if (writes_.empty()) return;
-    write_pieces();
+    const auto write_one = [this](std::size_t n, unsigned worker) { write_piece(n, worker); };
+    if (worth_sharing()) {
+      crew_.run(pieces_.size(), write_one, meanwhile);
+    } else {
+      for (std::size_t n = 0; n < pieces_.size(); ++n) write_piece(n, 0);
+    }
     for (const Write& write : writes_) done(write.request, result_of(write));
     pieces_.clear();
     writes_.clear();
@@ -54,7 +60,8 @@ class SharedIo {
     std::size_t end_piece = 0;
   };
 
-  void write_pieces();
+  [[nodiscard]] bool worth_sharing() const;
+  void write_piece(std::size_t n, unsigned worker);
   [[nodiscard]] IoResult result_of(const Write& write) const;
 
   Device& device_;
