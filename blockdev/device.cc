@@ -41,7 +41,9 @@ ExtentKind kind_of(const Slot* slot) {
   if (slot == nullptr) return ExtentKind::hole;
   const SlotValue value(slot->load(std::memory_order_relaxed));
   if (value.is_empty()) return ExtentKind::hole;
-  return value.kind() == SlotKind::same && value.same_word() == 0 ? ExtentKind::zero : ExtentKind::data;
+  // A damaged one is data, which has to be read to be told of it.
+  const bool zero = value.kind() == SlotKind::same && value.intact() && value.same_word() == 0;
+  return zero ? ExtentKind::zero : ExtentKind::data;
 }
 
 }  // namespace

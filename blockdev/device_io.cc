@@ -79,7 +79,7 @@ void Device::fetch_ahead(Stream& stream, PageIndex page, const Slot& slot) const
   const bool goes_on = std::exchange(stream.next, next) == page;
   if (!goes_on || raw(next) % SlotTable::kLeafSlots == 0) return;
   const SlotValue value((&slot)[1].load(std::memory_order_relaxed));
-  if (value.kind() == SlotKind::object && value.intact()) pool_.prefetch_read(value.location(), value.length());
+  if (value.is_whole_object()) pool_.prefetch_read(value.location(), value.length());
 }
 
 // Puts the page into `out`; false where what is stored is damaged. Under the slot's lock, or the object might
@@ -140,7 +140,7 @@ IoResult Device::write_page(Stream& stream, PageIndex page, ConstPage in) {
   if (slot == nullptr) return tl::unexpected(IoError::no_space);
   // What is replaced is fetched while the new page is compressed. A racing writer makes this useless, never wrong.
   const SlotValue old(slot->load(std::memory_order_relaxed));
-  if (old.kind() == SlotKind::object && old.intact()) pool_.prefetch_free(old.location(), old.length());
+  if (old.is_whole_object()) pool_.prefetch_free(old.location(), old.length());
   const auto value = store(stream, page, in);
   if (!value) return tl::unexpected(IoError::no_space);
   SlotGuard guard(*slot);
@@ -199,7 +199,8 @@ void Device::replace(SlotGuard& slot, SlotValue value, Counters& counters) {
   const SlotValue old = slot.exchange(value);
   account(counters, old, value);
   if (value.is_huge()) add(counters.huge_pages_since, 1);
-  if (old.kind() == SlotKind::object) pool_.free(old.location());
+  // Where a damaged slot points may be another page's: its own object is left behind.
+  if (old.is_whole_object()) pool_.free(old.location());
   if (old.is_written_back() && options_.backing != nullptr) options_.backing->free({.first = old.block(), .count = 1});
 }
 

@@ -73,13 +73,16 @@ class [[nodiscard]] SlotValue {
   [[nodiscard]] constexpr SlotKind kind() const { return static_cast<SlotKind>(word_ >> kKindShift & 7); }
   // False where a bit of the slot has flipped.
   [[nodiscard]] constexpr bool intact() const { return std::popcount(word_) % 2 == 0; }
-  [[nodiscard]] constexpr bool is_empty() const { return kind() == SlotKind::empty; }
+  [[nodiscard]] constexpr bool is_empty() const { return word_ == 0; }
 
   // A page kept as it is; one that repeats a word, in the slot or in an object of 8 bytes.
   [[nodiscard]] constexpr bool is_huge() const { return kind() == SlotKind::object && codec() == kCodecAsIs; }
   [[nodiscard]] constexpr bool is_same_filled() const {
     return kind() == SlotKind::same || (kind() == SlotKind::object && codec() == kCodecPattern);
   }
+
+  // Whether it may be followed to an object, as far as the slot alone can say.
+  [[nodiscard]] constexpr bool is_whole_object() const { return kind() == SlotKind::object && intact(); }
 
   // Of an object:
   [[nodiscard]] constexpr Location location() const {
@@ -88,7 +91,7 @@ class [[nodiscard]] SlotValue {
   [[nodiscard]] constexpr std::size_t length() const { return (word_ >> kLengthShift & 0xfff) + 1; }
   [[nodiscard]] constexpr unsigned codec() const { return static_cast<unsigned>(word_ >> kCodecShift & 0xf); }
   [[nodiscard]] constexpr SlotValue moved_to(Location location) const {
-    return sealed((word_ & ~((std::uint64_t{1} << kLocationBits) - 1) & ~kParity) | raw(location));
+    return changed((word_ & ~((std::uint64_t{1} << kLocationBits) - 1)) | raw(location));
   }
 
   // Marks of an object. Chosen: its page is being copied to the backing file, or recompressed.
@@ -96,11 +99,11 @@ class [[nodiscard]] SlotValue {
   [[nodiscard]] constexpr bool is_chosen() const { return kind() == SlotKind::object && (word_ & kChosen) != 0; }
   [[nodiscard]] constexpr bool is_incompressible() const { return (word_ & kIncompressible) != 0; }
   [[nodiscard]] constexpr bool is_marked() const { return (word_ & (kIdle | kChosen)) != 0; }
-  [[nodiscard]] constexpr SlotValue idle() const { return sealed((word_ | kIdle) & ~kParity); }
-  [[nodiscard]] constexpr SlotValue chosen() const { return sealed((word_ | kChosen) & ~kParity); }
-  [[nodiscard]] constexpr SlotValue incompressible() const { return sealed((word_ | kIncompressible) & ~kParity); }
-  [[nodiscard]] constexpr SlotValue not_chosen() const { return sealed(word_ & ~kChosen & ~kParity); }
-  [[nodiscard]] constexpr SlotValue unmarked() const { return sealed(word_ & ~(kIdle | kChosen) & ~kParity); }
+  [[nodiscard]] constexpr SlotValue idle() const { return changed(word_ | kIdle); }
+  [[nodiscard]] constexpr SlotValue chosen() const { return changed(word_ | kChosen); }
+  [[nodiscard]] constexpr SlotValue incompressible() const { return changed(word_ | kIncompressible); }
+  [[nodiscard]] constexpr SlotValue not_chosen() const { return changed(word_ & ~kChosen); }
+  [[nodiscard]] constexpr SlotValue unmarked() const { return changed(word_ & ~(kIdle | kChosen)); }
 
   // Of a written-back page:
   [[nodiscard]] constexpr bool is_written_back() const { return kind() == SlotKind::written_back && intact(); }
@@ -136,6 +139,10 @@ class [[nodiscard]] SlotValue {
 
   static constexpr SlotValue sealed(std::uint64_t word) {
     return SlotValue(word | std::uint64_t{std::popcount(word) % 2 != 0} << kParityShift);
+  }
+  // This slot with other bits: what has flipped in it still shows.
+  [[nodiscard]] constexpr SlotValue changed(std::uint64_t word) const {
+    return SlotValue(word ^ std::uint64_t{std::popcount(word_ ^ word) % 2 != 0} << kParityShift);
   }
   static constexpr std::uint64_t kind_bits(SlotKind kind) { return std::uint64_t{raw(kind)} << kKindShift; }
 

@@ -45,6 +45,39 @@ TEST_P(DeviceDamage, OneFlippedBitOfAnyObjectIsAnErrorThatIsCounted) {
   EXPECT_EQ(device_->stats().failed_reads, flips);
 }
 
+// Each bit of a slot of every kind, but for its lock: the page fails, whatever is done beside, until it is written
+// anew; no other page is touched.
+TEST_F(DeviceTest, OneFlippedBitOfAnySlotIsAnErrorUntilThePageIsWrittenAnew) {
+  for (unsigned bit = 0; bit < 63; ++bit) {
+    make(2 * kMiB);
+    for (std::uint64_t page = 0; page < 16; ++page) {
+      ASSERT_TRUE(write(page * kPageSize, page % 4 == 0   ? compressible(kPageSize, page)
+                                          : page % 4 == 1 ? repeated(1)
+                                          : page % 4 == 2 ? repeated(0)
+                                                          : incompressible(kPageSize, page)));
+    }
+    const Bytes all = read(0, 16 * kPageSize);
+    auto* const slots = this->slots();
+    ASSERT_NE(slots, nullptr);
+    for (std::uint64_t page = 4; page < 8; ++page) slots[page] ^= std::uint64_t{1} << bit;
+    device_->mark_idle();
+    device_->compact();
+    Bytes out(kPageSize);
+    for (std::uint64_t page = 4; page < 8; ++page) {
+      EXPECT_EQ(device_->extent_at(ByteOffset{page * kPageSize}, kPageSize).kind, ExtentKind::data)
+          << page << " " << bit;
+      EXPECT_EQ(device_->read(*stream_, ByteOffset{page * kPageSize}, out).error(), IoError::io) << page << " " << bit;
+    }
+    for (std::uint64_t page = 4; page < 8; ++page) {
+      const Bytes same(all.begin() + static_cast<std::ptrdiff_t>(page * kPageSize),
+                       all.begin() + static_cast<std::ptrdiff_t>((page + 1) * kPageSize));
+      ASSERT_TRUE(write(page * kPageSize, same));
+    }
+    device_->compact();
+    EXPECT_EQ(read(0, all.size()), all) << bit;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Codecs, DeviceDamage, ::testing::Values("lz4", "zstd"));
 
 TEST_F(DeviceTest, IncompressiblePagesTakeNoMoreThanTheyAreHoweverOftenTheyAreWritten) {

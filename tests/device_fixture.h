@@ -59,6 +59,18 @@ class DeviceTest : public ::testing::Test {
     return bytes;
   }
 
+  // The slots of the first 2 MiB, some of which have been written.
+  std::uint64_t* slots() {
+    for (std::uint32_t f = 1; f < PageArena::kChunkFrames; ++f) {
+      const FrameNumber frame{f};
+      if (arena_.entry(frame).link().kind != FrameKind::leaf) continue;
+      if (LeafTag::unpack(arena_.entry(frame).tag)->index == 0)
+        return reinterpret_cast<std::uint64_t*>(arena_.bytes(frame));
+    }
+    ADD_FAILURE() << "there is no leaf";
+    return nullptr;
+  }
+
   PageArena arena_{{}};
   std::unique_ptr<Device> device_;
   StreamPtr stream_;

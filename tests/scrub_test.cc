@@ -89,12 +89,8 @@ TEST_F(ScrubTest, AnyFlippedBitOfAnyObjectIsFound) {
 TEST_F(ScrubTest, AnyFlippedBitOfASlotIsFound) {
   make(2 * kMiB);
   for (std::uint64_t n = 0; n < 10; ++n) ASSERT_TRUE(write(n * kPageSize, page(n)));
-  FrameNumber leaf = FrameNumber::none;
-  for (std::uint32_t f = 1; f < PageArena::kChunkFrames; ++f) {
-    if (arena_.entry(FrameNumber{f}).link().kind == FrameKind::leaf) leaf = FrameNumber{f};
-  }
-  ASSERT_NE(leaf, FrameNumber::none);
-  auto* const slots = reinterpret_cast<std::uint64_t*>(arena_.bytes(leaf));
+  auto* const slots = this->slots();
+  ASSERT_NE(slots, nullptr);
   for (std::uint64_t n = 0; n < 12; ++n) {     // two of them are empty
     for (unsigned bit = 0; bit < 63; ++bit) {  // 63 is the lock
       slots[n] ^= std::uint64_t{1} << bit;
