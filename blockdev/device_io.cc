@@ -36,6 +36,7 @@ IoResult for_each_page(ByteOffset offset, std::uint64_t length, Whole whole, Par
 
 IoResult Device::read(Stream& stream, ByteOffset offset, std::span<std::byte> out) {
   ensure(raw(offset) <= size() && out.size() <= size() - raw(offset), "a read lies inside the device");
+  if (out.size() > kPageSize) stream.next = page_of(offset);  // this one goes on
   const auto whole = [&](PageIndex page, std::uint64_t at) {
     return read_page(stream, page, Page(out.data() + at, kPageSize));
   };

@@ -8,6 +8,8 @@ namespace {
 
 // Two pages take longer than it takes a worker to fetch the next piece, by far; and the others wait for the last.
 constexpr std::size_t kPieceBytes = 2 * kPageSize;
+// The first page of a read is not in the cache, those behind it are (Device::fetch_ahead).
+constexpr std::size_t kReadPieceBytes = 4 * kPageSize;
 // Less than this is done before a helper is awake.
 constexpr std::size_t kWorthSharing = 8 * kPageSize;
 constexpr std::size_t kMostWrites = 64;
@@ -32,11 +34,11 @@ IoResult SharedIo::read(ByteOffset offset, std::span<std::byte> out) {
   if (out.size() < kWorthSharing) return device_.read(stream(), offset, out);
   // Pieces between the page boundaries of the device, so that no page is decompressed twice.
   const std::size_t lead = raw(offset) % kPageSize;
-  const std::size_t parts = (lead + out.size() + kPieceBytes - 1) / kPieceBytes;
+  const std::size_t parts = (lead + out.size() + kReadPieceBytes - 1) / kReadPieceBytes;
   std::atomic<bool> failed{false};
   crew_.run(parts, [&](std::size_t part, unsigned worker) {
-    const std::size_t begin = part == 0 ? 0 : part * kPieceBytes - lead;
-    const std::size_t end = std::min((part + 1) * kPieceBytes - lead, out.size());
+    const std::size_t begin = part == 0 ? 0 : part * kReadPieceBytes - lead;
+    const std::size_t end = std::min((part + 1) * kReadPieceBytes - lead, out.size());
     const IoResult result =
         device_.read(*streams_[worker], ByteOffset{raw(offset) + begin}, out.subspan(begin, end - begin));
     if (!result) failed.store(true, std::memory_order_relaxed);
