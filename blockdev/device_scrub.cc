@@ -27,14 +27,14 @@ std::optional<bool> Device::scrub_in_memory(PageIndex page, SlotValue value, Scr
 }
 
 void Device::scrub_slot(PageIndex page, Slot& slot, ScrubReport& report) const {
-  if ((slot.load(std::memory_order_relaxed) & ~SlotValue::kLock) == 0) return;
+  if (SlotValue(slot.load(std::memory_order_relaxed)).is_empty()) return;
   std::optional<bool> whole;
   while (!whole) {
     SlotValue value;
     {
       const SlotGuard guard(slot);
       value = guard.value();
-      if (value.word() == 0) return;
+      if (value.is_empty()) return;
       whole = scrub_in_memory(page, value, report);
     }
     if (whole) break;

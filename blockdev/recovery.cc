@@ -140,7 +140,7 @@ class Recovery {
 
   [[nodiscard]] bool is_empty(const Leaf& leaf) const {
     return std::all_of(slots(leaf), slots(leaf) + SlotTable::kLeafSlots,
-                       [](const Slot& s) { return (s.load(std::memory_order_relaxed) & ~SlotValue::kLock) == 0; });
+                       [](const Slot& s) { return SlotValue(s.load(std::memory_order_relaxed)).is_empty(); });
   }
 
   // Unlocks the leaf's slots and marks what they point at as live; a slot that cannot be right becomes damaged.
@@ -179,7 +179,7 @@ class Recovery {
     if (!value.intact()) return false;
     switch (value.kind()) {
       case SlotKind::empty:
-        return value.word() == 0;
+        return value.is_empty();
       case SlotKind::same:
         return true;
       case SlotKind::object:
