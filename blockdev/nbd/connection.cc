@@ -149,7 +149,17 @@ std::size_t Connection::receive_ready(std::span<std::byte> out) {
 }
 
 bool Connection::send_all(std::span<const std::byte> bytes) {
-  if (tls_) return tls_->send(bytes);
+  can_send_ = can_send_ && (tls_ ? tls_->send(bytes) : send_clear(bytes));
+  return can_send_;
+}
+
+std::size_t Connection::send_ready(std::span<const std::byte> bytes) {
+  if (!can_send_) return 0;
+  const ssize_t n = send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  return n > 0 ? static_cast<std::size_t>(n) : 0;  // whoever waits for it sees why
+}
+
+bool Connection::send_clear(std::span<const std::byte> bytes) {
   std::optional<Deadline> end;  // asked for only where it is needed
   while (!bytes.empty()) {
     const ssize_t n = send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);

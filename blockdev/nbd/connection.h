@@ -2,7 +2,7 @@
 // One client's socket: what handshake and session receive from and send to, in the clear or, behind start_tls,
 // encrypted.
 //
-// Threads: one thread receives and sends; `interrupt` may come from any other while the object lives.
+// Threads: one thread receives, one at a time sends; `interrupt` may come from any other while the object lives.
 
 #include <atomic>
 #include <chrono>
@@ -59,8 +59,12 @@ class Connection {
   // As receive_some, but does not wait: 0 also where nothing has come yet.
   [[nodiscard]] std::size_t receive_ready(std::span<std::byte> out);
 
-  // False where the client is gone, or has not read for kStallSeconds, or as long as limit_sends says.
+  // False where the client is gone, or has not read for kStallSeconds, or as long as limit_sends says; and then for
+  // ever, because a part may have been sent.
   [[nodiscard]] bool send_all(std::span<const std::byte> bytes);
+  // As send_all, but does not wait: how many bytes were taken. The connection is not encrypted.
+  [[nodiscard]] std::size_t send_ready(std::span<const std::byte> bytes);
+  [[nodiscard]] bool can_send() const { return can_send_; }
   void limit_sends(std::chrono::milliseconds patience);
 
   [[nodiscard]] bool stopping() const;
@@ -85,8 +89,10 @@ class Connection {
  private:
   [[nodiscard]] ssize_t take(std::span<std::byte> out, int flags);
   [[nodiscard]] ssize_t wait_and_take(std::span<std::byte> out);
+  [[nodiscard]] bool send_clear(std::span<const std::byte> bytes);
 
   Fd socket_;
+  bool can_send_ = true;
   bool awake_ = false;  // whether the next wait may be short
   int stop_fd_;
   const std::atomic<bool>* pause_ = nullptr;

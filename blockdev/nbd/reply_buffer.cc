@@ -13,8 +13,15 @@ std::byte* ReplyBuffer::room(std::size_t n) {
 }
 
 void ReplyBuffer::flush() {
-  if (used_ != 0 && good_) good_ = connection_.send_all({buffer_.get(), used_});
-  used_ = 0;
+  if (used_ != sent_) (void)connection_.send_all({buffer_.get() + sent_, used_ - sent_});
+  sent_ = used_ = 0;
+}
+
+bool ReplyBuffer::flush_ready() {
+  sent_ += connection_.send_ready({buffer_.get() + sent_, used_ - sent_});
+  if (sent_ != used_) return false;
+  sent_ = used_ = 0;
+  return true;
 }
 
 std::byte* ReplyBuffer::put_simple(std::byte* p, std::uint64_t cookie, WireError error) {

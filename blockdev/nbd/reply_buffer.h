@@ -20,7 +20,7 @@ class ReplyBuffer {
  public:
   // The most data that `room` gives at once, besides headers.
   static constexpr std::size_t kMaxPiece = 1 << 20;
-  static constexpr std::size_t kBytes = kMaxPiece + 4096;
+  static constexpr std::size_t kBytes = kMaxPiece + (16 << 10);
 
   // `extended`: with extended headers.
   ReplyBuffer(Connection& connection, bool extended);
@@ -44,9 +44,11 @@ class ReplyBuffer {
 
   // Sends what is gathered.
   void flush();
+  // As far as it goes without waiting; whether that is everything. `flush` sends the rest.
+  [[nodiscard]] bool flush_ready();
 
-  // Whether everything sent so far reached the socket.
-  [[nodiscard]] bool good() const { return good_; }
+  // Whether everything sent so far, by whatever buffer of the connection, reached the socket.
+  [[nodiscard]] bool good() const { return connection_.can_send(); }
 
   // The same header, at `p`; returns the byte behind it.
   static std::byte* put_simple(std::byte* p, std::uint64_t cookie, WireError error);
@@ -57,8 +59,8 @@ class ReplyBuffer {
   Connection& connection_;
   const bool extended_;
   std::unique_ptr<std::byte[]> buffer_;
+  std::size_t sent_ = 0;  // of those that are used
   std::size_t used_ = 0;
-  bool good_ = true;
 };
 
 }  // namespace uzram::nbd

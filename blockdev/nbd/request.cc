@@ -69,4 +69,15 @@ Refusal validate(const Request& request, const Rules& rules) {
   return {};
 }
 
+Refusal refusal_of(const IoResult& result) {
+  if (result) return {};
+  switch (result.error()) {
+    case IoError::no_space:
+      return {WireError::enospc, "no memory is left for it"};
+    case IoError::io:
+      break;
+  }
+  return {WireError::eio, "what is stored there is damaged"};
+}
+
 }  // namespace uzram::nbd

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "blockdev/nbd/wire.h"
+#include "blockdev/types.h"
 
 namespace uzram::nbd {
 
@@ -44,5 +45,8 @@ struct Refusal {
 };
 
 [[nodiscard]] Refusal validate(const Request& request, const Rules& rules);
+
+// The one place where the device's errors become the protocol's.
+[[nodiscard]] Refusal refusal_of(const IoResult& result);
 
 }  // namespace uzram::nbd

@@ -7,26 +7,6 @@
 #include "blockdev/nbd/block_status.h"
 
 namespace uzram::nbd {
-namespace {
-
-// Between a chunk's header and its data: the offset.
-constexpr std::size_t kOffsetBytes = 8;
-static_assert(kExtendedChunkHeaderBytes + kOffsetBytes + ReplyBuffer::kMaxPiece <= ReplyBuffer::kBytes);
-
-// The one place where the device's errors become the protocol's.
-Refusal refusal_of(const IoResult& result) {
-  if (result) return {};
-  switch (result.error()) {
-    case IoError::no_space:
-      return {WireError::enospc, "no memory is left for it"};
-    case IoError::io:
-      break;
-  }
-  return {WireError::eio, "what is stored there is damaged"};
-}
-
-}  // namespace
-
 Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
     : connection_(connection),
       device_(*agreement.device),
@@ -38,7 +18,10 @@ Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
              .extended = agreement.extended,
              .block_status = agreement.contexts.any()},
       window_(connection),
-      replies_(connection, agreement.extended) {}
+      replies_(connection, agreement.extended),
+      reader_(device_, replies_, rules_.structured,
+              [this](ByteOffset offset, std::span<std::byte> out) { return io_.read(offset, out); }),
+      long_reads_(device_, io_, crew, reader_, replies_, connection, rules_.structured) {}
 
 void Session::run(const std::function<void()>& stand_still) {
   stand_still_ = &stand_still;
@@ -82,18 +65,18 @@ bool Session::load(ImageReader& image) {
 
 Session::Next Session::execute_batch() {
   const Next next = take_requests();
-  execute_writes();
+  execute_put_off();
   return next;
 }
 
 Session::Next Session::take_requests() {
-  while (replies_.good() && !broken_) {
+  while (replies_.good() && !reader_.broken()) {
     const auto bytes = window_.bytes();
     const std::size_t header = rules_.request_bytes();
     needed_ = header;
     if (bytes.size() < needed_) return Next::receive;
     if (connection_.pause_wanted()) {
-      execute_writes();
+      execute_put_off();
       replies_.flush();
       (*stand_still_)();
     }
@@ -114,12 +97,13 @@ Session::Next Session::take_requests() {
 void Session::execute(const Request& request, std::span<const std::byte> payload) {
   const Refusal refusal = validate(request, rules_);
   if (refusal || request.command != Command::write || !io_.room_for(request)) execute_writes();
+  const bool put_off = !refusal && request.command == Command::read && long_reads_.room_for(request);
+  if (!put_off) execute_reads();
   if (refusal) return answer(request, refusal);
   const ByteOffset offset{request.offset};
   switch (request.command) {
     case Command::read:
-      if (!rules_.structured) return read_simple(request);
-      return (request.flags & kDf) != 0 ? read_one_chunk(request) : read_chunks(request);
+      return put_off ? long_reads_.put_off(request) : reader_.read(request);
     case Command::write:
       return io_.put_off(request, payload);
     case Command::trim:
@@ -142,10 +126,21 @@ void Session::execute_writes() {
               [&] { window_.receive_ready(); });  // the next requests, while helpers are at work on these
 }
 
+void Session::execute_reads() {
+  long_reads_.execute([&] { window_.receive_ready(); });
+}
+
+// At most one of the two has been: each is executed before the other's are put off.
+
+void Session::execute_put_off() {
+  execute_writes();
+  execute_reads();
+}
+
 // Executes a write page by page as it arrives. One that is refused, or fails, is received to its end all the same.
 Session::Next Session::stream_write(const Request& request) {
   failure_ = validate(request, rules_);
-  execute_writes();
+  execute_put_off();
   window_.consume(rules_.request_bytes());
   replies_.flush();
   streamed_ = request;
@@ -179,95 +174,6 @@ void Session::answer(const Request& request, const Refusal& refusal) {
     return replies_.chunk(kChunkDone, Chunk::none, request, 0);
   }
   replies_.simple(request.cookie, refusal.error);
-}
-
-void Session::read_simple(const Request& request) {
-  if (request.length > ReplyBuffer::kMaxPiece) return read_simple_streamed(request);
-  std::byte* const p = replies_.room(kSimpleReplyBytes + request.length);
-  const IoResult result = io_.read(ByteOffset{request.offset}, {p + kSimpleReplyBytes, request.length});
-  ReplyBuffer::put_simple(p, request.cookie, refusal_of(result).error);
-  replies_.commit(kSimpleReplyBytes + (result ? request.length : 0));
-}
-
-void Session::read_simple_streamed(const Request& request) {
-  replies_.simple(request.cookie, WireError::none);
-  const std::uint64_t end = request.offset + request.length;
-  for (std::uint64_t offset = request.offset; offset < end;) {
-    const std::uint64_t n = piece_at(offset, end - offset, ReplyBuffer::kMaxPiece);
-    std::byte* const p = replies_.room(n);
-    if (!io_.read(ByteOffset{offset}, {p, n})) {
-      // The piece is not sent, so that no client takes the reply for whole.
-      broken_ = true;
-      return;
-    }
-    replies_.commit(n);
-    offset += n;
-  }
-}
-
-void Session::read_chunks(const Request& request) {
-  const std::uint64_t end = request.offset + request.length;
-  for (std::uint64_t offset = request.offset; offset < end;) {
-    const std::uint64_t limit = std::min<std::uint64_t>(end - offset, ReplyBuffer::kMaxPiece);
-    const Extent extent = device_.extent_at(ByteOffset{offset}, limit);
-    const std::uint16_t flags = offset + extent.length == end ? kChunkDone : 0;
-    if (extent.kind != ExtentKind::data) {
-      replies_.hole_chunk(flags, request, offset, extent.length);
-    } else if (!read_data_chunk(flags, request, offset, extent.length)) {
-      return;
-    }
-    offset += extent.length;
-  }
-}
-
-// One chunk of at most ReplyBuffer::kMaxPiece bytes; or, and then false, the error that ends the reply.
-bool Session::read_data_chunk(std::uint16_t flags, const Request& request, std::uint64_t offset, std::uint64_t length) {
-  const std::size_t before = replies_.header_bytes() + kOffsetBytes;
-  std::byte* p = replies_.room(before + length);
-  const IoResult result = io_.read(ByteOffset{offset}, {p + before, length});
-  if (!result) {
-    replies_.error_chunk(request, refusal_of(result), offset);
-    return false;
-  }
-  p = replies_.put_chunk(p, flags, Chunk::offset_data, request, kOffsetBytes + length);
-  store_be(p, offset);
-  replies_.commit(before + length);
-  return true;
-}
-
-// DF: whatever the range holds, in one chunk.
-void Session::read_one_chunk(const Request& request) {
-  const Extent extent = device_.extent_at(ByteOffset{request.offset}, request.length);
-  if (extent.kind != ExtentKind::data && extent.length == request.length) {
-    replies_.hole_chunk(kChunkDone, request, request.offset, request.length);
-  } else if (request.length <= ReplyBuffer::kMaxPiece) {
-    (void)read_data_chunk(kChunkDone, request, request.offset, request.length);
-  } else {
-    read_one_chunk_streamed(request);
-  }
-}
-
-// The chunk has promised its length: what fails is sent as zeroes, and the error behind it.
-void Session::read_one_chunk_streamed(const Request& request) {
-  replies_.chunk(0, Chunk::offset_data, request, kOffsetBytes + request.length);
-  store_be(replies_.room(kOffsetBytes), request.offset);
-  replies_.commit(kOffsetBytes);
-  const std::uint64_t end = request.offset + request.length;
-  Refusal refusal;
-  std::uint64_t failed_at = 0;
-  for (std::uint64_t offset = request.offset; offset < end;) {
-    const std::uint64_t n = piece_at(offset, end - offset, ReplyBuffer::kMaxPiece);
-    std::byte* const p = replies_.room(n);
-    if (!refusal) {
-      refusal = refusal_of(io_.read(ByteOffset{offset}, {p, n}));
-      failed_at = offset;
-    }
-    if (refusal) std::memset(p, 0, n);
-    replies_.commit(n);
-    offset += n;
-  }
-  if (refusal) return replies_.error_chunk(request, refusal, failed_at);
-  replies_.chunk(kChunkDone, Chunk::none, request, 0);
 }
 
 }  // namespace uzram::nbd

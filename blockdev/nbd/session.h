@@ -1,7 +1,8 @@
 #pragma once
 // The transmission phase of one connection: takes all complete requests that the socket holds, validates each once,
-// executes them, and answers them in one send; writes that do not overlap and have arrived one behind the other
-// together. Nothing is allocated after the constructor.
+// executes them, and answers them in one send. Writes that do not overlap and have arrived one behind the other are
+// executed together, and so are long reads, whose answers leave as they are done. Nothing is allocated after the
+// constructor.
 //
 // A request or a reply larger than its buffer streams through it. A write that fails is still received to its end.
 // An error after a simple reply has begun closes the connection: there is no other way to say it.
@@ -16,6 +17,8 @@
 #include "blockdev/device.h"
 #include "blockdev/nbd/connection.h"
 #include "blockdev/nbd/handshake.h"
+#include "blockdev/nbd/long_reads.h"
+#include "blockdev/nbd/reader.h"
 #include "blockdev/nbd/receive_window.h"
 #include "blockdev/nbd/reply_buffer.h"
 #include "blockdev/nbd/request.h"
@@ -25,8 +28,8 @@ namespace uzram::nbd {
 
 class Session {
  public:
-  // Allocates its buffers, about 2 MiB that use memory only as far as they are touched, and a stream of the device
-  // for each of the crew's workers. All three outlive the session.
+  // Allocates its buffers, about 2 MiB and 1 for each helper, that use memory only as far as they are touched, and a
+  // stream of the device for each of the crew's workers. All three outlive the session.
   Session(Connection& connection, const Agreement& agreement, Crew& crew);
 
   // Serves until the client leaves or breaks the protocol, or its socket is shut. Where the connection is told to
@@ -45,18 +48,13 @@ class Session {
   Next execute_batch();
   Next take_requests();
   void execute_writes();
+  void execute_reads();
+  void execute_put_off();
   void execute(const Request& request, std::span<const std::byte> payload);
   Next stream_write(const Request& request);
   Next go_on_streaming();
   [[nodiscard]] bool receive(std::size_t needed, bool within_request);
   void answer(const Request& request, const Refusal& refusal);
-
-  void read_simple(const Request& request);
-  void read_simple_streamed(const Request& request);
-  void read_chunks(const Request& request);
-  bool read_data_chunk(std::uint16_t flags, const Request& request, std::uint64_t offset, std::uint64_t length);
-  void read_one_chunk(const Request& request);
-  void read_one_chunk_streamed(const Request& request);
 
   Connection& connection_;
   Device& device_;
@@ -65,8 +63,9 @@ class Session {
   const Rules rules_;
   ReceiveWindow window_;
   ReplyBuffer replies_;
+  Reader reader_;
+  LongReads long_reads_;
   std::size_t needed_ = 0;  // bytes of the request at the window's front, as far as they are known
-  bool broken_ = false;     // a simple reply that has begun cannot be finished
   const std::function<void()>* stand_still_ = nullptr;
   // The write that streams in, how much of its payload is still to come (0 where none does), and what it has failed
   // with.

@@ -25,6 +25,11 @@ class SharedIo {
   [[nodiscard]] IoResult read(ByteOffset offset, std::span<std::byte> out);
   [[nodiscard]] IoResult write(ByteOffset offset, std::span<const std::byte> in);
 
+  // As Device::read, by one worker of a round.
+  [[nodiscard]] IoResult read_alone(unsigned worker, ByteOffset offset, std::span<std::byte> out) {
+    return device_.read(*streams_[worker], offset, out);
+  }
+
   // Writes that have arrived one behind the other are put off, to be executed together. `room_for` is false for one
   // that has to wait until the others are executed: they overlap, or are too many.
   [[nodiscard]] bool room_for(const Request& request) const;
