@@ -32,6 +32,7 @@ Bytes every_request(bool extended) {
   add(Command::write, 0, 1, ~std::uint64_t{0}, 2 * kPage, bytes.substr(0, 2 * kPage));
   add(Command::read, 0, 1, 0, 3 << 20);
   add(Command::read, kDf, 1, 0, 3 << 20);
+  for (std::uint64_t i = 0; i < 20; ++i) add(Command::read, 0, i, i * 100'000, 100'000);
   add(Command::read, 0, 1, ~std::uint64_t{0}, 1);
   add(Command::write_zeroes, 0, 1, 100, 1 << 20);
   add(Command::trim, 0, 1, 100, 2 << 20);

@@ -351,6 +351,18 @@ class TestServer {
     return client;
   }
 
+  // Flips a bit of the page that is kept as it is, wherever that is.
+  void damage(std::string_view page) {
+    const PageArena::Stats stats = arena_.stats();
+    for (std::uint32_t i = 1; i < stats.committed_frames; ++i) {
+      std::byte* const bytes = arena_.bytes(FrameNumber{i});
+      if (std::memcmp(bytes, page.data(), page.size()) != 0) continue;
+      bytes[7] ^= std::byte{1};
+      return;
+    }
+    FAIL() << "the page is not in the arena";
+  }
+
   [[nodiscard]] const std::string& path() const { return options_.unix_path; }
   [[nodiscard]] const std::string& folder() const { return folder_; }
   PageArena& arena() { return arena_; }

@@ -29,7 +29,10 @@ std::string content() {
 struct Range {
   std::uint64_t offset;
   std::uint32_t length;
+  std::uint16_t flags = 0;
 };
+
+enum class Replies { simple, structured, extended };
 
 // What came for one of the requests.
 struct Answer {
@@ -37,41 +40,78 @@ struct Answer {
   std::uint32_t error = 0;
 };
 
-class LongReads : public testing::TestWithParam<bool> {
+class LongReads : public testing::TestWithParam<Replies> {
  protected:
   LongReads() {
-    EXPECT_EQ(client_.write(0, content_), 0u);
+    TestClient writer = server_.enter();
+    EXPECT_EQ(writer.write(0, content_), 0u);
     for (std::uint64_t at = 0; at < kSize; at += std::uint64_t{7} * kPage)
-      EXPECT_EQ(client_.error_of(Command::trim, 0, at, kPage), 0u);
+      EXPECT_EQ(writer.error_of(Command::trim, 0, at, kPage), 0u);
   }
 
-  [[nodiscard]] bool structured() const { return GetParam(); }
+  TestClient enter() {
+    TestClient client = server_.connect();
+    client.greet();
+    if (GetParam() == Replies::structured) {
+      EXPECT_EQ(client.verdict(Option::structured_reply), OptionReply::ack);
+    } else if (GetParam() == Replies::extended) {
+      EXPECT_EQ(client.verdict(Option::extended_headers), OptionReply::ack);
+    }
+    EXPECT_EQ(client.verdict(Option::go, go_data("")), OptionReply::ack);
+    return client;
+  }
+
+  [[nodiscard]] static Bytes request(Command command, std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset,
+                                     std::uint32_t length, std::string_view payload = {}) {
+    if (GetParam() != Replies::extended) return request_bytes(command, flags, cookie, offset, length, payload);
+    const bool more = command == Command::write;
+    return extended_bytes(command, static_cast<std::uint16_t>(more ? flags | kPayloadLength : flags), cookie, offset,
+                          length, payload);
+  }
 
   // In one piece, so that the server finds them together; the cookie is the place in `ranges`.
   void ask(const std::vector<Range>& ranges) {
     Bytes batch;
     for (std::uint64_t i = 0; i < ranges.size(); ++i)
-      batch.put_text(request_bytes(Command::read, 0, i, ranges[i].offset, ranges[i].length));
+      batch.put_text(request(Command::read, ranges[i].flags, i, ranges[i].offset, ranges[i].length));
     ASSERT_TRUE(client_.send(batch));
   }
 
-  // The next reply, whosever it is; of a structured one all chunks, which stand beside each other.
+  // A chunk in either form.
+  ChunkAnswer chunk() {
+    if (GetParam() == Replies::structured) {
+      ChunkAnswer chunk = client_.receive_chunk();
+      EXPECT_EQ(chunk.magic, kChunkMagic);
+      return chunk;
+    }
+    ExtendedAnswer chunk = client_.receive_extended();
+    EXPECT_EQ(chunk.magic, kExtendedChunkMagic);
+    return {chunk.magic, chunk.flags, chunk.type, chunk.cookie, std::move(chunk.data)};
+  }
+
+  // The next reply, whosever it is; all chunks of one, which stand beside each other.
   std::uint64_t take(const std::vector<Range>& ranges, Answer& answer) {
-    if (!structured()) {
+    if (GetParam() == Replies::simple) {
       const SimpleAnswer simple = client_.receive_simple();
       EXPECT_EQ(simple.magic, kSimpleReplyMagic);
       answer.error = simple.error;
       if (simple.error == 0) answer.data = client_.receive(ranges.at(simple.cookie).length);
       return simple.cookie;
     }
-    for (std::uint64_t cookie = ~std::uint64_t{0};;) {
-      const ChunkAnswer chunk = client_.receive_chunk();
-      EXPECT_EQ(chunk.magic, kChunkMagic);
-      EXPECT_TRUE(cookie == ~std::uint64_t{0} || cookie == chunk.cookie) << "chunks of two replies among each other";
-      cookie = chunk.cookie;
-      take_chunk(chunk, ranges.at(cookie), answer);
-      if ((chunk.flags & kChunkDone) != 0) return cookie;
+    for (std::uint64_t cookie = kNone;;) {
+      const ChunkAnswer part = chunk();
+      EXPECT_TRUE(cookie == kNone || cookie == part.cookie) << "chunks of two replies among each other";
+      cookie = part.cookie;
+      take_chunk(part, ranges.at(cookie), answer);
+      if ((part.flags & kChunkDone) != 0) return cookie;
     }
+  }
+
+  // The answer to a write.
+  [[nodiscard]] bool wrote(std::uint64_t cookie) {
+    if (GetParam() != Replies::extended) return client_.receive_simple() == SimpleAnswer{kSimpleReplyMagic, 0, cookie};
+    const ChunkAnswer answer = chunk();
+    return answer.type == Chunk::none && answer.cookie == cookie;
   }
 
   std::map<std::uint64_t, Answer> take_all(const std::vector<Range>& ranges) {
@@ -84,24 +124,13 @@ class LongReads : public testing::TestWithParam<bool> {
     return answers;
   }
 
-  // Flips a bit of the page of noise that is kept as it is.
-  void damage(std::uint64_t offset) {
-    const std::string_view page = std::string_view(content_).substr(offset, kPage);
-    const PageArena::Stats stats = server_.arena().stats();
-    for (std::uint32_t i = 1; i < stats.committed_frames; ++i) {
-      std::byte* const bytes = server_.arena().bytes(FrameNumber{i});
-      if (std::memcmp(bytes, page.data(), page.size()) != 0) continue;
-      bytes[7] ^= std::byte{1};
-      return;
-    }
-    FAIL() << "the page is not in the arena";
-  }
-
   const std::string content_ = content();
   TestServer server_{kSize};
-  TestClient client_ = server_.enter("", structured());
+  TestClient client_ = enter();
 
  private:
+  static constexpr std::uint64_t kNone = ~std::uint64_t{0};
+
   static void take_chunk(const ChunkAnswer& chunk, const Range& range, Answer& answer) {
     if (chunk.type == Chunk::error || chunk.type == Chunk::error_offset) {
       answer.error = chunk.data.get<std::uint32_t>(0);
@@ -121,7 +150,8 @@ TEST_P(LongReads, ManyAtOnceAreEachWhole) {
     for (std::size_t n = 2 + random() % 100; n > 0; --n) {
       const auto length =
           static_cast<std::uint32_t>(random() % 4 == 0 ? random() % (600 << 10) + 1 : (8 + random() % 57) * kPage);
-      ranges.push_back({random() % (kSize - length), length});
+      const bool one_chunk = GetParam() != Replies::simple && random() % 4 == 0;
+      ranges.push_back({random() % (kSize - length), length, one_chunk ? kDf : std::uint16_t{0}});
     }
     std::jthread sender([&] { ask(ranges); });
     for (const auto& [cookie, answer] : take_all(ranges)) {
@@ -132,7 +162,7 @@ TEST_P(LongReads, ManyAtOnceAreEachWhole) {
 }
 
 TEST_P(LongReads, DamageIsAnErrorOfItsReadAlone) {
-  damage(std::uint64_t{50} * kPage);
+  server_.damage(std::string_view(content_).substr(50 * kPage, kPage));
   std::vector<Range> ranges;
   for (std::uint64_t i = 0; i < 16; ++i) ranges.push_back({i * 32 * kPage, 32 * kPage});
   ask(ranges);
@@ -142,7 +172,7 @@ TEST_P(LongReads, DamageIsAnErrorOfItsReadAlone) {
     const std::string expected = content_.substr(ranges[cookie].offset, ranges[cookie].length);
     EXPECT_TRUE(answer.data == expected.substr(0, hit ? answer.data.size() : expected.size())) << cookie;
   }
-  EXPECT_TRUE(client_.serves());
+  EXPECT_TRUE(server_.enter().serves());
 }
 
 TEST_P(LongReads, EachSeesTheWritesBeforeItAndNotThoseBehind) {
@@ -157,14 +187,14 @@ TEST_P(LongReads, EachSeesTheWritesBeforeItAndNotThoseBehind) {
         const std::string page(kPage, static_cast<char>(random()));
         const std::uint64_t offset = random() % 32 * kPage;
         expected.replace(offset, kPage, page);
-        batch.put_text(request_bytes(Command::write, kFua, 1000, offset, kPage, page));
+        batch.put_text(request(Command::write, kFua, 1000, offset, kPage, page));
       }
-      batch.put_text(request_bytes(Command::read, 0, i, 0, ranges[i].length));
+      batch.put_text(request(Command::read, 0, i, 0, ranges[i].length));
       seen.push_back(expected.substr(0, ranges[i].length));
     }
     ASSERT_TRUE(client_.send(batch));
     for (std::size_t i = 0; i < ranges.size(); i += 2) {
-      EXPECT_EQ(client_.receive_simple(), (SimpleAnswer{kSimpleReplyMagic, 0, 1000}));
+      EXPECT_TRUE(wrote(1000));
       for (int reads = 0; reads < 2; ++reads) {
         Answer answer;
         const std::uint64_t cookie = take(ranges, answer);
@@ -177,18 +207,23 @@ TEST_P(LongReads, EachSeesTheWritesBeforeItAndNotThoseBehind) {
 TEST_P(LongReads, ClientThatLeavesAmongThemLeavesTheServerWell) {
   const std::vector<Range> ranges(60, Range{0, 64 * kPage});
   for (std::size_t round = 0; round < 10; ++round) {
-    TestClient client = server_.enter("", structured());
+    TestClient client = enter();
     Bytes batch;
-    for (const Range& range : ranges) batch.put_text(request_bytes(Command::read, 0, 1, range.offset, range.length));
+    for (const Range& range : ranges) batch.put_text(request(Command::read, 0, 1, range.offset, range.length));
     EXPECT_TRUE(client.send(batch));
     EXPECT_EQ(client.receive(round * 100'000).size(), round * 100'000);
     client.close();
   }
-  EXPECT_TRUE(client_.serves());
+  EXPECT_TRUE(server_.enter().serves());
 }
 
-INSTANTIATE_TEST_SUITE_P(Replies, LongReads, testing::Bool(),
-                         [](const auto& one) { return one.param ? "Structured" : "Simple"; });
+std::string name_of(const testing::TestParamInfo<Replies>& replies) {
+  constexpr const char* kNames[] = {"Simple", "Structured", "Extended"};
+  return kNames[static_cast<std::size_t>(replies.param)];
+}
+
+INSTANTIATE_TEST_SUITE_P(AllReplies, LongReads,
+                         testing::Values(Replies::simple, Replies::structured, Replies::extended), name_of);
 
 }  // namespace
 }  // namespace uzram::nbd

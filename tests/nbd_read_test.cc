@@ -44,18 +44,6 @@ class StructuredRead : public testing::Test {
     return answer;
   }
 
-  // Damages the page that holds `content` as it is, wherever it is kept.
-  void damage(std::string_view content) {
-    const PageArena::Stats stats = server_.arena().stats();
-    for (std::uint32_t i = 1; i < stats.committed_frames; ++i) {
-      std::byte* const bytes = server_.arena().bytes(FrameNumber{i});
-      if (std::memcmp(bytes, content.data(), content.size()) != 0) continue;
-      bytes[7] ^= std::byte{1};
-      return;
-    }
-    FAIL() << "the page is not in the arena";
-  }
-
   TestServer server_{kSize};
 
  private:
@@ -147,7 +135,7 @@ TEST_F(StructuredRead, DamagedPageIsAnErrorAtItsOffset) {
   TestClient client = server_.enter("", true);
   const std::string content = noise(4 * kPage, 2);
   EXPECT_EQ(client.write(8 * kPage, content), 0u);
-  damage(content.substr(0, kPage));
+  server_.damage(content.substr(0, kPage));
   const ReadAnswer answer = read(client, 0, 0, 64 * kPage);
   EXPECT_EQ(answer.error, static_cast<std::uint32_t>(EIO));
   EXPECT_EQ(answer.error_offset, 8 * kPage);
@@ -159,7 +147,7 @@ TEST_F(StructuredRead, DamageInALargeDfChunkFinishesItFirst) {
   TestClient client = server_.enter("", true);
   const std::string content = noise(2 * kPage, 3);
   EXPECT_EQ(client.write(2 * kMiB, content), 0u);
-  damage(content.substr(0, kPage));
+  server_.damage(content.substr(0, kPage));
   const ReadAnswer answer = read(client, kDf, 0, 4 * kMiB);
   EXPECT_EQ(answer.error, static_cast<std::uint32_t>(EIO));
   EXPECT_EQ(answer.content_chunks, 1u);
@@ -170,7 +158,7 @@ TEST_F(StructuredRead, DamageInASimpleReplyIsAnErrorOrTheEnd) {
   TestClient client = server_.enter();
   const std::string content = noise(2 * kPage, 4);
   EXPECT_EQ(client.write(2 * kMiB, content), 0u);
-  damage(content.substr(kPage));
+  server_.damage(content.substr(kPage));
   EXPECT_EQ(client.error_of(Command::read, 0, 2 * kMiB, 2 * kPage), static_cast<std::uint32_t>(EIO));
   EXPECT_EQ(client.read(2 * kMiB, kPage), content.substr(0, kPage));
   // The reply has begun when the damage is met: all that is left is to close before it is whole.

@@ -3,61 +3,55 @@
 namespace uzram::nbd {
 namespace {
 
-// What is shorter is answered before a helper is awake, and what is longer is shared in pieces: a worker's part of a
-// processor's cache is not large.
+// What is shorter is answered before a helper is awake, and what is longer is shared in pieces: a worker's part of the
+// buffer, and of a processor's cache, is not large.
 constexpr std::uint64_t kShortest = 8 * kPageSize;
 constexpr std::uint64_t kLongest = 64 * kPageSize;
-constexpr std::size_t kMostReads = ReplyBuffer::kMaxPiece / kShortest;
 
-// The most that a reply can take: every second page is a hole, and the first and the last are parts.
+// The most that a reply can take: every second page is a hole, the first and the last are parts, and then one fails.
 constexpr std::size_t reply_bytes(std::uint64_t length) {
   constexpr std::size_t kMostBesides = kExtendedChunkHeaderBytes + 12;
-  return length + (length / kPageSize + 2) * kMostBesides;
+  return length + (length / kPageSize + 2) * kMostBesides + ReplyBuffer::kMaxError;
 }
-static_assert(ReplyBuffer::kMaxPiece / kLongest * reply_bytes(kLongest) <= ReplyBuffer::kBytes);
+static_assert(reply_bytes(kLongest) <= ReplyBuffer::kBytes / (1 + Crew::kMostHelpers));
 
 }  // namespace
 
-LongReads::LongReads(const Device& device, SharedIo& io, Crew& crew, Reader& reader, ReplyBuffer& replies,
-                     Connection& connection, bool structured)
-    : crew_(crew), reader_(reader), encrypted_(connection.is_encrypted()) {
+LongReads::Worker::Worker(const ReplyBuffer& part, Device& device, Stream& stream, bool structured)
+    : replies(part),
+      reader(device, replies, structured, [&device, &stream](ByteOffset offset, std::span<std::byte> out) {
+        return device.read(stream, offset, out);
+      }) {}
+
+LongReads::LongReads(Device& device, SharedIo& io, Crew& crew, const Connection& connection, bool structured,
+                     ReplyBuffer& replies, Reader& sharing_reader)
+    : crew_(crew), replies_(replies), sharing_reader_(sharing_reader) {
+  if (connection.is_encrypted() || crew.workers() == 1) return;
   requests_.reserve(kMostReads);
-  for (unsigned number = 0; number < crew.workers(); ++number) {
-    if (number > 0) helpers_replies_.push_back(std::make_unique<ReplyBuffer>(connection, replies.extended()));
-    ReplyBuffer& own = number == 0 ? replies : *helpers_replies_.back();
-    const auto fetch = [&io, number](ByteOffset offset, std::span<std::byte> out) {
-      return io.read_alone(number, offset, out);
-    };
-    workers_.push_back({own, Reader(device, own, structured, fetch)});
+  for (unsigned worker = 0; worker < crew.workers(); ++worker)
+    workers_.emplace_back(replies.part(worker, crew.workers()), device, io.stream(worker), structured);
+}
+
+bool LongReads::takes(const Request& request) const {
+  return !workers_.empty() && request.length >= kShortest && request.length <= kLongest;
+}
+
+// While helpers take part nobody waits for the client, because other clients may need the helpers. A reply that cannot
+// leave now leaves behind the worker's next, or at the end; a worker without room for another stops.
+void LongReads::answer_some(unsigned worker) {
+  auto& [replies, reader] = workers_[worker];
+  for (std::size_t n = next_; n < end_ && replies.fits(reply_bytes(requests_[n].length)); n = next_) {
+    if (!next_.compare_exchange_strong(n, n + 1)) continue;
+    reader.read(requests_[n]);
+    const std::unique_lock lock(sending_, std::try_to_lock);
+    if (lock.owns_lock() && (torn_ == nullptr || torn_ == &replies)) torn_ = replies.flush_ready() ? nullptr : &replies;
   }
 }
 
-// All replies fit into the buffer of any worker, so that none has to send before it goes on.
-bool LongReads::room_for(const Request& request) const {
-  return workers_.size() > 1 && !encrypted_ && request.length >= kShortest && request.length <= kLongest &&
-         requests_.size() < kMostReads && bytes_ + reply_bytes(request.length) <= ReplyBuffer::kBytes;
-}
-
-void LongReads::put_off(const Request& request) {
-  requests_.push_back(request);
-  bytes_ += reply_bytes(request.length);
-}
-
-// While helpers take part nobody waits for the client, nor for another worker that sends: they would wait, too, who
-// need the helpers for other clients. A reply that cannot leave now leaves with the worker's next, or at the end.
-void LongReads::answer(const Request& request, unsigned number) {
-  auto& [replies, reader] = workers_[number];
-  reader.read(request);
-  if (number == 0 && !shared_) return;
-  const std::unique_lock lock(sending_, std::try_to_lock);
-  if (!lock.owns_lock() || (unfinished_ != nullptr && unfinished_ != &replies)) return;
-  unfinished_ = replies.flush_ready() ? nullptr : &replies;
-}
-
 void LongReads::send_what_is_left() {
-  if (unfinished_ != nullptr) unfinished_->flush();
-  unfinished_ = nullptr;
-  for (const Worker& worker : workers_) worker.replies.flush();
+  if (torn_ != nullptr) torn_->flush();
+  torn_ = nullptr;
+  for (Worker& worker : workers_) worker.replies.flush();
 }
 
 }  // namespace uzram::nbd

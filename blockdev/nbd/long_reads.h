@@ -1,10 +1,12 @@
 #pragma once
 // Long reads that have arrived one behind the other, shared as wholes: a worker of the crew decompresses one and sends
-// the reply itself, from its processor's cache, while the others decompress. Replies leave in any order.
+// the reply from its processor's cache, while the others decompress. Replies leave in any order.
 //
 // Threads: those of its session, and the crew's.
 
-#include <memory>
+#include <atomic>
+#include <cstddef>
+#include <deque>
 #include <mutex>
 #include <vector>
 
@@ -18,55 +20,66 @@ namespace uzram::nbd {
 
 class LongReads {
  public:
-  // A buffer for each helper, which uses memory only as far as it is touched. `reader` and `replies` are the session's.
-  LongReads(const Device& device, SharedIo& io, Crew& crew, Reader& reader, ReplyBuffer& replies,
-            Connection& connection, bool structured);
+  // `replies` and `sharing_reader` are the session's: the reader answers what is not shared as a whole, and workers
+  // have parts of the buffer while there is nothing in it.
+  LongReads(Device& device, SharedIo& io, Crew& crew, const Connection& connection, bool structured,
+            ReplyBuffer& replies, Reader& sharing_reader);
 
-  // Whether `request`, a read, is one to be put off; if not, those that are go before it.
-  [[nodiscard]] bool room_for(const Request& request) const;
-  void put_off(const Request& request);
+  // Whether `request`, a read, is to be put off.
+  [[nodiscard]] bool takes(const Request& request) const;
+  // False where those that were put off have to be answered before another is.
+  [[nodiscard]] bool has_room() const { return requests_.size() < kMostReads; }
+  void put_off(const Request& request) { requests_.push_back(request); }
 
-  // Answers what was put off, behind what is gathered in the session's buffer. Where helpers take part, this thread
-  // calls `meanwhile` first.
+  // Answers what was put off. Where helpers are asked to take wholes, this thread calls `meanwhile` first.
   template <class Meanwhile>
   void execute(const Meanwhile& meanwhile) {
-    if (requests_.size() < 2) {
-      // Nobody has to wait for one: its pieces are shared.
-      for (const Request& request : requests_) reader_.read(request);
-    } else {
-      workers_.front().replies.flush();
-      shared_ = false;
+    if (requests_.empty()) return;
+    // Of few each worker has as many, and those that are left over are shared in pieces.
+    const bool few = requests_.size() < 2 * workers_.size();
+    end_ = few ? requests_.size() - requests_.size() % workers_.size() : requests_.size();
+    for (next_ = 0; next_ < end_;) {
+      replies_.flush();
+      bool shared = false;
+      const auto with_helpers = [&] {
+        shared = true;
+        meanwhile();
+      };
+      // Alone, this thread goes on below.
       crew_.run(
-          requests_.size(), [this](std::size_t n, unsigned number) { answer(requests_[n], number); },
-          [&] {
-            shared_ = true;
-            meanwhile();
-          });
-      if (shared_) send_what_is_left();
+          workers_.size(),
+          [&](std::size_t, unsigned worker) {
+            if (worker != 0 || shared) answer_some(worker);
+          },
+          with_helpers);
+      send_what_is_left();
+      if (!shared) break;
     }
+    for (std::size_t n = next_; n < requests_.size(); ++n) sharing_reader_.read(requests_[n]);
     requests_.clear();
-    bytes_ = 0;
   }
 
  private:
+  static constexpr std::size_t kMostReads = 64;
+
   struct Worker {
-    ReplyBuffer& replies;
+    Worker(const ReplyBuffer& part, Device& device, Stream& stream, bool structured);
+    ReplyBuffer replies;
     Reader reader;
   };
 
-  void answer(const Request& request, unsigned number);
+  void answer_some(unsigned worker);
   void send_what_is_left();
 
   Crew& crew_;
-  Reader& reader_;
-  std::vector<std::unique_ptr<ReplyBuffer>> helpers_replies_;
-  std::vector<Worker> workers_;
+  ReplyBuffer& replies_;
+  Reader& sharing_reader_;
+  std::deque<Worker> workers_;  // none where nothing is put off
   std::vector<Request> requests_;
-  std::size_t bytes_ = 0;  // that their replies may take
-  const bool encrypted_;
+  std::atomic<std::size_t> next_{0};  // the first that nobody has
+  std::size_t end_ = 0;               // of those that are shared as wholes
   std::mutex sending_;
-  ReplyBuffer* unfinished_ = nullptr;  // whose reply has begun to leave: nobody else sends until it has left
-  bool shared_ = false;                // this thread's: whether helpers take part
+  ReplyBuffer* torn_ = nullptr;  // has sent a part: nothing else is sent before the rest
 };
 
 }  // namespace uzram::nbd

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 
 #include "blockdev/device.h"
 #include "blockdev/nbd/reply_buffer.h"

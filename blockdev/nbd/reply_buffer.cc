@@ -2,26 +2,24 @@
 
 #include <cstring>
 
+#include "allocator/ensure.h"
+
 namespace uzram::nbd {
 
-ReplyBuffer::ReplyBuffer(Connection& connection, bool extended)
-    : connection_(connection), extended_(extended), buffer_(std::make_unique_for_overwrite<std::byte[]>(kBytes)) {}
-
 std::byte* ReplyBuffer::room(std::size_t n) {
-  if (used_ + n > kBytes) flush();
-  return buffer_.get() + used_;
+  if (!fits(n)) flush();
+  return bytes_.data() + used_;
 }
 
 void ReplyBuffer::flush() {
-  if (used_ != sent_) (void)connection_.send_all({buffer_.get() + sent_, used_ - sent_});
+  if (used_ != sent_) (void)connection_.send_all(bytes_.subspan(sent_, used_ - sent_));
   sent_ = used_ = 0;
 }
 
 bool ReplyBuffer::flush_ready() {
-  sent_ += connection_.send_ready({buffer_.get() + sent_, used_ - sent_});
-  if (sent_ != used_) return false;
-  sent_ = used_ = 0;
-  return true;
+  sent_ += connection_.send_ready(bytes_.subspan(sent_, used_ - sent_));
+  if (sent_ == used_) sent_ = used_ = 0;
+  return sent_ == 0;
 }
 
 std::byte* ReplyBuffer::put_simple(std::byte* p, std::uint64_t cookie, WireError error) {
@@ -62,6 +60,7 @@ void ReplyBuffer::error_chunk(const Request& request, const Refusal& refusal) {
 
 void ReplyBuffer::error_chunk(const Request& request, const Refusal& refusal, std::uint64_t offset) {
   const std::size_t length = 14 + refusal.why.size();
+  ensure(length <= kMaxError, "an error's text is short");
   chunk(kChunkDone, Chunk::error_offset, request, length);
   std::byte* p = room(length);
   p = store_be(store_be(p, refusal.error), static_cast<std::uint16_t>(refusal.why.size()));

@@ -1,12 +1,11 @@
 #pragma once
-// Replies on their way to the client: gathered in one buffer, sent when it is full or when the session flushes.
-// Data is produced in place, behind `room`. Once the client is gone everything here succeeds and does nothing.
+// Replies on their way to the client: gathered in one buffer, sent when it is full or flushed. Data is produced in
+// place, behind `room`. Once the client is gone nothing is sent any more, and everything else goes on as before.
 //
-// Threads: those of its session.
+// Threads: one at a time; and one at a time sends, of all that share a connection.
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string_view>
 
@@ -22,14 +21,26 @@ class ReplyBuffer {
   static constexpr std::size_t kMaxPiece = 1 << 20;
   static constexpr std::size_t kBytes = kMaxPiece + (16 << 10);
 
-  // `extended`: with extended headers.
-  ReplyBuffer(Connection& connection, bool extended);
+  // Besides its header, of an error chunk.
+  static constexpr std::size_t kMaxError = 80;
+
+  // In `bytes`, which outlive it: kBytes, or fewer where less is asked for. `extended`: with extended headers.
+  ReplyBuffer(Connection& connection, bool extended, std::span<std::byte> bytes)
+      : connection_(connection), extended_(extended), bytes_(bytes) {}
+
+  // One in the n-th of so many parts of these bytes, for a time when nothing is gathered here.
+  [[nodiscard]] ReplyBuffer part(std::size_t n, std::size_t parts) const {
+    const std::size_t size = bytes_.size() / parts;
+    return {connection_, extended_, bytes_.subspan(n * size, size)};
+  }
 
   [[nodiscard]] bool extended() const { return extended_; }
   // Of a chunk.
   [[nodiscard]] std::size_t header_bytes() const { return extended_ ? kExtendedChunkHeaderBytes : kChunkHeaderBytes; }
 
-  // `n` bytes (at most kBytes) behind what is gathered; sends that first where they would not fit.
+  // Whether `room` has `n` bytes without sending.
+  [[nodiscard]] bool fits(std::size_t n) const { return used_ + n <= bytes_.size(); }
+  // `n` bytes (at most as many as there are) behind what is gathered; sends that first where they would not fit.
   [[nodiscard]] std::byte* room(std::size_t n);
   // Takes `n` bytes that were written into `room`.
   void commit(std::size_t n) { used_ += n; }
@@ -44,7 +55,7 @@ class ReplyBuffer {
 
   // Sends what is gathered.
   void flush();
-  // As far as it goes without waiting; whether that is everything. `flush` sends the rest.
+  // As much of it as goes without waiting. False where it was torn: nothing else may be sent before the rest.
   [[nodiscard]] bool flush_ready();
 
   // Whether everything sent so far, by whatever buffer of the connection, reached the socket.
@@ -58,7 +69,7 @@ class ReplyBuffer {
  private:
   Connection& connection_;
   const bool extended_;
-  std::unique_ptr<std::byte[]> buffer_;
+  const std::span<std::byte> bytes_;
   std::size_t sent_ = 0;  // of those that are used
   std::size_t used_ = 0;
 };

@@ -1,12 +1,11 @@
 #include "blockdev/nbd/session.h"
 
 #include <algorithm>
-#include <cstring>
-#include <utility>
 
 #include "blockdev/nbd/block_status.h"
 
 namespace uzram::nbd {
+
 Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
     : connection_(connection),
       device_(*agreement.device),
@@ -18,10 +17,11 @@ Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
              .extended = agreement.extended,
              .block_status = agreement.contexts.any()},
       window_(connection),
-      replies_(connection, agreement.extended),
+      reply_bytes_(std::make_unique_for_overwrite<std::byte[]>(ReplyBuffer::kBytes)),
+      replies_(connection, agreement.extended, {reply_bytes_.get(), ReplyBuffer::kBytes}),
       reader_(device_, replies_, rules_.structured,
               [this](ByteOffset offset, std::span<std::byte> out) { return io_.read(offset, out); }),
-      long_reads_(device_, io_, crew, reader_, replies_, connection, rules_.structured) {}
+      long_reads_(device_, io_, crew, connection, rules_.structured, replies_, reader_) {}
 
 void Session::run(const std::function<void()>& stand_still) {
   stand_still_ = &stand_still;
@@ -78,6 +78,7 @@ Session::Next Session::take_requests() {
     if (connection_.pause_wanted()) {
       execute_put_off();
       replies_.flush();
+      if (!replies_.good()) break;  // no successor may go on behind a torn reply
       (*stand_still_)();
     }
     Request request;
@@ -97,13 +98,13 @@ Session::Next Session::take_requests() {
 void Session::execute(const Request& request, std::span<const std::byte> payload) {
   const Refusal refusal = validate(request, rules_);
   if (refusal || request.command != Command::write || !io_.room_for(request)) execute_writes();
-  const bool put_off = !refusal && request.command == Command::read && long_reads_.room_for(request);
-  if (!put_off) execute_reads();
+  const bool long_read = !refusal && request.command == Command::read && long_reads_.takes(request);
+  if (!long_read || !long_reads_.has_room()) execute_reads();
   if (refusal) return answer(request, refusal);
   const ByteOffset offset{request.offset};
   switch (request.command) {
     case Command::read:
-      return put_off ? long_reads_.put_off(request) : reader_.read(request);
+      return long_read ? long_reads_.put_off(request) : reader_.read(request);
     case Command::write:
       return io_.put_off(request, payload);
     case Command::trim:
@@ -131,7 +132,6 @@ void Session::execute_reads() {
 }
 
 // At most one of the two has been: each is executed before the other's are put off.
-
 void Session::execute_put_off() {
   execute_writes();
   execute_reads();
@@ -143,6 +143,7 @@ Session::Next Session::stream_write(const Request& request) {
   execute_put_off();
   window_.consume(rules_.request_bytes());
   replies_.flush();
+  if (!replies_.good()) return Next::close;
   streamed_ = request;
   left_ = request.payload;
   return go_on_streaming();

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 
 #include "allocator/image.h"
@@ -28,8 +29,8 @@ namespace uzram::nbd {
 
 class Session {
  public:
-  // Allocates its buffers, about 2 MiB and 1 for each helper, that use memory only as far as they are touched, and a
-  // stream of the device for each of the crew's workers. All three outlive the session.
+  // Allocates its buffers, about 2 MiB that use memory only as far as they are touched, and a stream of the device
+  // for each of the crew's workers. All three outlive the session.
   Session(Connection& connection, const Agreement& agreement, Crew& crew);
 
   // Serves until the client leaves or breaks the protocol, or its socket is shut. Where the connection is told to
@@ -62,6 +63,7 @@ class Session {
   const Contexts contexts_;
   const Rules rules_;
   ReceiveWindow window_;
+  const std::unique_ptr<std::byte[]> reply_bytes_;
   ReplyBuffer replies_;
   Reader reader_;
   LongReads long_reads_;

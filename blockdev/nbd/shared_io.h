@@ -18,17 +18,12 @@ class SharedIo {
   // Allocates everything that will be needed, a stream for each worker included.
   SharedIo(Device& device, Crew& crew);
 
-  // This thread's own stream.
-  [[nodiscard]] Stream& stream() { return *streams_.front(); }
+  // A worker's stream; this thread's own.
+  [[nodiscard]] Stream& stream(unsigned worker = 0) { return *streams_[worker]; }
 
   // As Device::read and Device::write; but any page of a write that fails may be written.
   [[nodiscard]] IoResult read(ByteOffset offset, std::span<std::byte> out);
   [[nodiscard]] IoResult write(ByteOffset offset, std::span<const std::byte> in);
-
-  // As Device::read, by one worker of a round.
-  [[nodiscard]] IoResult read_alone(unsigned worker, ByteOffset offset, std::span<std::byte> out) {
-    return device_.read(*streams_[worker], offset, out);
-  }
 
   // Writes that have arrived one behind the other are put off, to be executed together. `room_for` is false for one
   // that has to wait until the others are executed: they overlap, or are too many.
