@@ -9,14 +9,6 @@ namespace {
 
 constexpr std::uint32_t kPage = 4096;
 
-// A request with compact or extended headers.
-Bytes request(bool extended, Command command, std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset,
-              std::uint32_t length, std::string_view payload = {}) {
-  if (!extended) return request_bytes(command, flags, cookie, offset, length, payload);
-  const auto more = static_cast<std::uint16_t>(command == Command::write ? flags | kPayloadLength : flags);
-  return extended_bytes(command, more, cookie, offset, length, payload);
-}
-
 // Every command, small and larger than the session's buffers, valid and refused.
 Bytes every_request(bool extended) {
   std::string payload(3 << 20, '\0');
@@ -25,7 +17,7 @@ Bytes every_request(bool extended) {
   Bytes batch;
   const auto add = [&](Command command, std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset,
                        std::uint32_t length, std::string_view data = {}) {
-    batch.put_text(request(extended, command, flags, cookie, offset, length, data));
+    batch.put_text(request_bytes_of(extended, command, flags, cookie, offset, length, data));
   };
   for (std::uint64_t i = 0; i < 200; ++i) add(Command::write, 0, i, i * 5000, 5000, bytes.substr(i, 5000));
   add(Command::write, 0, 1, 1, 3 << 20, bytes);
@@ -43,29 +35,16 @@ Bytes every_request(bool extended) {
   return batch;
 }
 
-// A client in the transmission phase, with what it negotiates first.
-TestClient entered(TestServer& server, const std::vector<Option>& options) {
-  TestClient client = server.connect();
-  client.greet();
-  for (const Option option : options) {
-    const Bytes contexts = context_data("", {"base:allocation", "uzram:page"});
-    const bool set = option == Option::set_meta_context;
-    EXPECT_EQ(client.verdict(option, set ? contexts : Bytes()), OptionReply::ack);
-  }
-  EXPECT_EQ(client.verdict(Option::go, go_data("")), OptionReply::ack);
-  return client;
-}
-
 TEST(Session, AllocatesNothingOnceItHasBegun) {
   const std::vector<std::vector<Option>> negotiations = {
       {}, {Option::structured_reply, Option::set_meta_context}, {Option::extended_headers, Option::set_meta_context}};
   for (const std::vector<Option>& options : negotiations) {
     TestServer server(16 << 20);
-    TestClient client = entered(server, options);
+    TestClient client = server.enter_with(options);
     const bool extended = !options.empty() && options.front() == Option::extended_headers;
     const Bytes batch = every_request(extended);
     std::array<char, 1 << 16> sink;
-    client.send(request(extended, Command::flush, 0, 0, 0, 0));
+    client.send(request_bytes_of(extended, Command::flush, 0, 0, 0, 0));
     EXPECT_EQ(client.receive(extended ? kExtendedChunkHeaderBytes : kSimpleReplyBytes).size(),
               extended ? kExtendedChunkHeaderBytes : kSimpleReplyBytes);
     const std::uint64_t before = allocation_count();

@@ -92,6 +92,14 @@ inline Bytes extended_bytes(Command command, std::uint16_t flags, std::uint64_t 
   return bytes;
 }
 
+// A request with compact or with extended headers, and the payload's flag where that is needed.
+inline Bytes request_bytes_of(bool extended, Command command, std::uint16_t flags, std::uint64_t cookie,
+                              std::uint64_t offset, std::uint32_t length, std::string_view payload = {}) {
+  if (!extended) return request_bytes(command, flags, cookie, offset, length, payload);
+  const auto more = static_cast<std::uint16_t>(command == Command::write ? flags | kPayloadLength : flags);
+  return extended_bytes(command, more, cookie, offset, length, payload);
+}
+
 struct OptionAnswer {
   std::uint64_t magic = 0;
   Option option{};
@@ -348,6 +356,19 @@ class TestServer {
   TestClient enter(std::string_view name = "", bool structured = false) {
     TestClient client = connect();
     client.enter(name, structured);
+    return client;
+  }
+
+  // The same, which negotiates these first; SET_META_CONTEXT with both contexts.
+  TestClient enter_with(const std::vector<Option>& options) {
+    TestClient client = connect();
+    client.greet();
+    for (const Option option : options) {
+      const Bytes contexts = context_data("", {"base:allocation", "uzram:page"});
+      const bool set = option == Option::set_meta_context;
+      EXPECT_EQ(client.verdict(option, set ? contexts : Bytes()), OptionReply::ack);
+    }
+    EXPECT_EQ(client.verdict(Option::go, go_data("")), OptionReply::ack);
     return client;
   }
 

@@ -14,13 +14,7 @@ constexpr std::uint32_t kEnospc = 28;
 class Extended : public testing::Test {
  protected:
   TestClient enter(TestServer& server) {
-    TestClient client = server.connect();
-    client.greet();
-    EXPECT_EQ(client.verdict(Option::extended_headers), OptionReply::ack);
-    const Bytes contexts = context_data("", {"base:allocation", "uzram:page"});
-    EXPECT_EQ(client.verdict(Option::set_meta_context, contexts), OptionReply::ack);
-    EXPECT_EQ(client.verdict(Option::go, go_data("")), OptionReply::ack);
-    return client;
+    return server.enter_with({Option::extended_headers, Option::set_meta_context});
   }
   // The only chunk of the reply to a request; its cookie and offset must be the request's.
   static ExtendedAnswer ask(TestClient& client, Command command, std::uint16_t flags, std::uint64_t offset,

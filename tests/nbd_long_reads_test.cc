@@ -50,23 +50,14 @@ class LongReads : public testing::TestWithParam<Replies> {
   }
 
   TestClient enter() {
-    TestClient client = server_.connect();
-    client.greet();
-    if (GetParam() == Replies::structured) {
-      EXPECT_EQ(client.verdict(Option::structured_reply), OptionReply::ack);
-    } else if (GetParam() == Replies::extended) {
-      EXPECT_EQ(client.verdict(Option::extended_headers), OptionReply::ack);
-    }
-    EXPECT_EQ(client.verdict(Option::go, go_data("")), OptionReply::ack);
-    return client;
+    if (GetParam() == Replies::simple) return server_.enter();
+    const bool extended = GetParam() == Replies::extended;
+    return server_.enter_with({extended ? Option::extended_headers : Option::structured_reply});
   }
 
   [[nodiscard]] static Bytes request(Command command, std::uint16_t flags, std::uint64_t cookie, std::uint64_t offset,
                                      std::uint32_t length, std::string_view payload = {}) {
-    if (GetParam() != Replies::extended) return request_bytes(command, flags, cookie, offset, length, payload);
-    const bool more = command == Command::write;
-    return extended_bytes(command, static_cast<std::uint16_t>(more ? flags | kPayloadLength : flags), cookie, offset,
-                          length, payload);
+    return request_bytes_of(GetParam() == Replies::extended, command, flags, cookie, offset, length, payload);
   }
 
   // In one piece, so that the server finds them together; the cookie is the place in `ranges`.

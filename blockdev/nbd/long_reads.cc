@@ -3,9 +3,7 @@
 namespace uzram::nbd {
 namespace {
 
-// What is shorter is answered before a helper is awake, and what is longer is shared in pieces: a worker's part of the
-// buffer, and of a processor's cache, is not large.
-constexpr std::uint64_t kShortest = 8 * kPageSize;
+// What is longer is shared in pieces: a worker's part of the buffer, and of a processor's cache, is not large.
 constexpr std::uint64_t kLongest = 64 * kPageSize;
 
 // The most that a reply can take: every second page is a hole, the first and the last are parts, and then one fails.
@@ -33,7 +31,7 @@ LongReads::LongReads(Device& device, SharedIo& io, Crew& crew, const Connection&
 }
 
 bool LongReads::takes(const Request& request) const {
-  return !workers_.empty() && request.length >= kShortest && request.length <= kLongest;
+  return !workers_.empty() && request.length >= SharedIo::kWorthSharing && request.length <= kLongest;
 }
 
 // While helpers take part nobody waits for the client, because other clients may need the helpers. A reply that cannot

@@ -17,8 +17,8 @@ Session::Session(Connection& connection, const Agreement& agreement, Crew& crew)
              .extended = agreement.extended,
              .block_status = agreement.contexts.any()},
       window_(connection),
-      reply_bytes_(std::make_unique_for_overwrite<std::byte[]>(ReplyBuffer::kBytes)),
-      replies_(connection, agreement.extended, {reply_bytes_.get(), ReplyBuffer::kBytes}),
+      reply_memory_(std::make_unique_for_overwrite<std::byte[]>(ReplyBuffer::kBytes)),
+      replies_(connection, agreement.extended, {reply_memory_.get(), ReplyBuffer::kBytes}),
       reader_(device_, replies_, rules_.structured,
               [this](ByteOffset offset, std::span<std::byte> out) { return io_.read(offset, out); }),
       long_reads_(device_, io_, crew, connection, rules_.structured, replies_, reader_) {}

@@ -63,7 +63,7 @@ class Session {
   const Contexts contexts_;
   const Rules rules_;
   ReceiveWindow window_;
-  const std::unique_ptr<std::byte[]> reply_bytes_;
+  const std::unique_ptr<std::byte[]> reply_memory_;
   ReplyBuffer replies_;
   Reader reader_;
   LongReads long_reads_;

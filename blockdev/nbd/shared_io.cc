@@ -10,8 +10,6 @@ namespace {
 constexpr std::size_t kPieceBytes = 2 * kPageSize;
 // The first page of a read is not in the cache, those behind it are (Device::fetch_ahead).
 constexpr std::size_t kReadPieceBytes = 4 * kPageSize;
-// Less than this is done before a helper is awake.
-constexpr std::size_t kWorthSharing = 8 * kPageSize;
 constexpr std::size_t kMostWrites = 64;
 // The window holds about 1 MiB; the first piece of a request may be shorter by a page, and the last by more.
 constexpr std::size_t kMostPieces = 2 * kMostWrites + (std::size_t{1} << 20) / (kPieceBytes - kPageSize);

@@ -15,6 +15,9 @@ namespace uzram::nbd {
 
 class SharedIo {
  public:
+  // Less than this many bytes are done before a helper is awake.
+  static constexpr std::size_t kWorthSharing = 8 * kPageSize;
+
   // Allocates everything that will be needed, a stream for each worker included.
   SharedIo(Device& device, Crew& crew);
 
