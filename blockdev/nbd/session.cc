@@ -124,7 +124,8 @@ void Session::execute(const Request& request, std::span<const std::byte> payload
 
 void Session::execute_writes() {
   io_.execute([&](const Request& request, const IoResult& result) { answer(request, refusal_of(result)); },
-              [&] { window_.receive_ready(); });  // the next requests, while helpers are at work on these
+              // The next requests, while helpers are at work on these: of long ones a socket holds no more than one.
+              [&] { window_.receive_ready(); });
 }
 
 void Session::execute_reads() {

@@ -64,7 +64,7 @@ void SharedIo::put_off(const Request& request, std::span<const std::byte> payloa
   const std::size_t first = pieces_.size();
   for (std::size_t at = 0; at < payload.size();) {
     const std::size_t n = piece_at(request.offset + at, payload.size() - at, kPieceBytes);
-    pieces_.push_back({ByteOffset{request.offset + at}, payload.subspan(at, n), {}});
+    pieces_.push_back({ByteOffset{request.offset + at}, payload.subspan(at, n), payload.size() >= kWorthSharing, {}});
     at += n;
   }
   bytes_ += payload.size();

@@ -34,13 +34,20 @@ class SharedIo {
   // `payload` stays where it is until the writes are executed.
   void put_off(const Request& request, std::span<const std::byte> payload);
   // Executes what was put off, and calls done(request, result) for each in the order of arrival. Where helpers take
-  // part, this thread calls `meanwhile` first.
+  // part, this thread calls `meanwhile` first, and after each piece of a write worth sharing alone.
   template <class Done, class Meanwhile>
   void execute(const Done& done, const Meanwhile& meanwhile) {
     if (writes_.empty()) return;
-    const auto write_one = [this](std::size_t n, unsigned worker) { write_piece(n, worker); };
+    bool shared = false;  // for this thread only
+    const auto write_one = [&](std::size_t n, unsigned worker) {
+      write_piece(n, worker);
+      if (worker == 0 && shared && pieces_[n].of_long_write) meanwhile();
+    };
     if (worth_sharing()) {
-      crew_.run(pieces_.size(), write_one, meanwhile);
+      crew_.run(pieces_.size(), write_one, [&] {
+        shared = true;
+        meanwhile();
+      });
     } else {
       for (std::size_t n = 0; n < pieces_.size(); ++n) write_piece(n, 0);
     }
@@ -55,6 +62,7 @@ class SharedIo {
   struct Piece {
     ByteOffset offset{};
     std::span<const std::byte> bytes;
+    bool of_long_write = false;
     IoResult result;
   };
   struct Write {
