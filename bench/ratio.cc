@@ -15,6 +15,7 @@
 #include "allocator/ensure.h"
 #include "bench/corpus.h"
 #include "bench/main.h"
+#include "bench/packed_pages.h"
 #include "bench/plain.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
@@ -71,7 +72,9 @@ class Store {
 class PlainStore {
  public:
   PlainStore(const Corpus& corpus, const CodecSpec& codec)
-      : corpus_(corpus), plain_{Plain::make(codec), Plain::make(codec)} {
+      : corpus_(corpus),
+        plain_{Plain::make(codec), Plain::make(codec)},
+        kept_{PackedPages(corpus.pages()), PackedPages(corpus.pages())} {
     std::array<std::byte, Plain::kRoom> room;
     ends_.push_back(0);
     for (std::size_t n = 0; n < corpus.pages(); ++n) {
@@ -84,6 +87,15 @@ class PlainStore {
     std::array<std::byte, Plain::kRoom> room;
     for (std::size_t n = first; n < end; ++n) (void)plain_[worker]->compress(corpus_.page(n), room);
   }
+  // The same, and what was made kept in memory that no cache holds; workers have nothing in common.
+  void keep(std::size_t first, std::size_t end, unsigned worker = 0) {
+    std::array<std::byte, Plain::kRoom> room;
+    for (std::size_t n = first; n < end; ++n) {
+      const std::size_t length = plain_[worker]->compress(corpus_.page(n), room);
+      const bool smaller = length < kPageSize;
+      kept_[worker].keep(n, smaller ? std::span<const std::byte>(room).first(length) : corpus_.page(n));
+    }
+  }
   void read(std::size_t first, std::size_t end, unsigned worker = 0) {
     std::array<std::byte, kPageSize> page;
     for (std::size_t n = first; n < end; ++n) {
@@ -94,6 +106,7 @@ class PlainStore {
  private:
   const Corpus& corpus_;
   std::array<std::unique_ptr<Plain>, 2> plain_;
+  std::array<PackedPages, 2> kept_;
   std::vector<std::byte> bytes_;
   std::vector<std::size_t> ends_;  // page n is [ends_[n], ends_[n + 1])
 };
@@ -169,16 +182,30 @@ double time_of_two(std::size_t pages, const std::function<void(std::size_t, std:
   return time_of(CLOCK_MONOTONIC, [&] { done.arrive_and_wait(); });
 }
 
-void scale(const char* what, int rounds, std::size_t pages,
-           const std::function<void(std::size_t, std::size_t, unsigned)>& job) {
-  // The same work with the same two workers' streams, one half after the other.
-  const auto both_halves = [&] {
-    job(0, pages / 2, 0);
-    job(pages / 2, pages, 1);
-  };
-  const auto one = [&](std::size_t) { return time_of(CLOCK_MONOTONIC, both_halves); };
-  const auto two = [&](std::size_t) { return time_of_two(pages, job); };
-  print_row(what, compare(rounds, 1, one, two), pages);
+// What two threads do, each in its half of the pages.
+struct Contender {
+  const char* what;
+  std::function<void(std::size_t first, std::size_t end, unsigned worker)> job;
+};
+
+// The contenders in turns: with one thread, and with two.
+void scale(int rounds, std::size_t pages, const std::vector<Contender>& contenders) {
+  std::vector<Comparison> rows(contenders.size());
+  for (int round = 0; round < rounds; ++round) {
+    for (std::size_t i = 0; i < contenders.size(); ++i) {
+      const auto& job = contenders[i].job;
+      const bool two_first = round % 2 != 0;
+      double two = two_first ? time_of_two(pages, job) : 0;
+      // The same work with the same two workers' streams, one half after the other.
+      const double one = time_of(CLOCK_MONOTONIC, [&] {
+        job(0, pages / 2, 0);
+        job(pages / 2, pages, 1);
+      });
+      if (!two_first) two = time_of_two(pages, job);
+      rows[i].add(one, two);
+    }
+  }
+  for (std::size_t i = 0; i < contenders.size(); ++i) print_row(contenders[i].what, rows[i], pages);
 }
 
 void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec, int rounds) {
@@ -195,17 +222,28 @@ void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec,
   const auto writes = [](auto& s) {
     return [&s](std::size_t first, std::size_t end, unsigned worker) { s.write(first, end, worker); };
   };
+  const auto keeps = [](auto& s) {
+    return [&s](std::size_t first, std::size_t end, unsigned worker) { s.keep(first, end, worker); };
+  };
   const auto reads = [](auto& s) {
     return [&s](std::size_t first, std::size_t end, unsigned worker) { s.read(first, end, worker); };
   };
-  scale("plain write, two threads", rounds, pages, writes(plain));
-  scale("write, two threads", rounds, pages, writes(store));
-  scale("plain write, two, one class", rounds, pages, writes(plain_one_class));
-  scale("write, two threads, one class", rounds, pages, writes(one_class));
-  scale("plain read, two threads", rounds, pages, reads(plain));
-  scale("read, two threads", rounds, pages, reads(store));
-  scale("plain read, two, one class", rounds, pages, reads(plain_one_class));
-  scale("read, two threads, one class", rounds, pages, reads(one_class));
+  // Each worker's memory exists, as that of the stores does.
+  for (PlainStore* s : {&plain, &plain_one_class}) {
+    s->keep(0, pages / 2, 0);
+    s->keep(pages / 2, pages, 1);
+  }
+  scale(rounds, pages,
+        {{"plain write, two threads", writes(plain)},
+         {"plain write that keeps, two", keeps(plain)},
+         {"write, two threads", writes(store)}});
+  scale(rounds, pages,
+        {{"plain write, two, one class", writes(plain_one_class)},
+         {"plain write that keeps, one class", keeps(plain_one_class)},
+         {"write, two threads, one class", writes(one_class)}});
+  scale(rounds, pages, {{"plain read, two threads", reads(plain)}, {"read, two threads", reads(store)}});
+  scale(rounds, pages,
+        {{"plain read, two, one class", reads(plain_one_class)}, {"read, two threads, one class", reads(one_class)}});
   store.verify();
   one_class.verify();
 }

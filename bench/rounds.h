@@ -41,6 +41,12 @@ struct Comparison {
   Spread seconds_a;  // of a round
   Spread seconds_b;
   Spread a_over_b;  // above 1 where B is faster
+
+  void add(double a, double b) {
+    seconds_a.add(a);
+    seconds_b.add(b);
+    a_over_b.add(a / b);
+  }
 };
 
 // `time_a(slice)` and `time_b(slice)` do one slice of the job and return the seconds it took.
@@ -56,9 +62,7 @@ Comparison compare(int rounds, std::size_t slices, const A& time_a, const B& tim
       b += time_b(slice);
       if (!a_first) a += time_a(slice);
     }
-    result.seconds_a.add(a);
-    result.seconds_b.add(b);
-    result.a_over_b.add(a / b);
+    result.add(a, b);
   }
   return result;
 }
