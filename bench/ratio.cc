@@ -198,15 +198,14 @@ void scale(int rounds, std::size_t pages, const std::vector<Contender>& contende
   for (int round = 0; round < rounds; ++round) {
     for (std::size_t i = 0; i < contenders.size(); ++i) {
       const auto& job = contenders[i].job;
-      const bool two_first = round % 2 != 0;
-      double two = two_first ? time_of_two(pages, job) : 0;
       // The same work with the same two workers' streams, one half after the other.
-      const double one = time_of(CLOCK_MONOTONIC, [&] {
+      const auto both_halves = [&] {
         job(0, pages / 2, 0);
         job(pages / 2, pages, 1);
-      });
-      if (!two_first) two = time_of_two(pages, job);
-      rows[i].add(one, two);
+      };
+      const auto one = [&](std::size_t) { return time_of(CLOCK_MONOTONIC, both_halves); };
+      const auto two = [&](std::size_t) { return time_of_two(pages, job); };
+      rows[i].add_round(round, 1, one, two);
     }
   }
   for (std::size_t i = 0; i < contenders.size(); ++i) print_row(contenders[i].what, rows[i], pages);

@@ -42,18 +42,9 @@ struct Comparison {
   Spread seconds_b;
   Spread a_over_b;  // above 1 where B is faster
 
-  void add(double a, double b) {
-    seconds_a.add(a);
-    seconds_b.add(b);
-    a_over_b.add(a / b);
-  }
-};
-
-// `time_a(slice)` and `time_b(slice)` do one slice of the job and return the seconds it took.
-template <class A, class B>
-Comparison compare(int rounds, std::size_t slices, const A& time_a, const B& time_b) {
-  Comparison result;
-  for (int round = 0; round < rounds; ++round) {
+  // `time_a(slice)` and `time_b(slice)` do one slice of the job and return the seconds it took.
+  template <class A, class B>
+  void add_round(int round, std::size_t slices, const A& time_a, const B& time_b) {
     double a = 0;
     double b = 0;
     for (std::size_t slice = 0; slice < slices; ++slice) {
@@ -62,8 +53,16 @@ Comparison compare(int rounds, std::size_t slices, const A& time_a, const B& tim
       b += time_b(slice);
       if (!a_first) a += time_a(slice);
     }
-    result.add(a, b);
+    seconds_a.add(a);
+    seconds_b.add(b);
+    a_over_b.add(a / b);
   }
+};
+
+template <class A, class B>
+Comparison compare(int rounds, std::size_t slices, const A& time_a, const B& time_b) {
+  Comparison result;
+  for (int round = 0; round < rounds; ++round) result.add_round(round, slices, time_a, time_b);
   return result;
 }
 
