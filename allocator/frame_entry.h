@@ -51,8 +51,24 @@ static_assert(sizeof(FrameEntry) == 16);
 struct ZspageState {
   FrameNumber previous = FrameNumber::none;  // in its class's list of one fullness
   FrameNumber next = FrameNumber::none;
-  std::uint16_t in_use = 0;       // objects
   std::uint16_t free_object = 0;  // the first of the free ones, linked through their headers
+
+  [[nodiscard]] std::uint16_t in_use() const { return word() & kMaxInUse; }  // objects
+  // The lane that the zspage is in, which may be asked without that lane's lock.
+  [[nodiscard]] unsigned lane() const { return word() >> kInUseBits; }
+  void set(unsigned lane, unsigned in_use) {
+    std::atomic_ref(word_).store(static_cast<std::uint16_t>(lane << kInUseBits | in_use), std::memory_order_relaxed);
+  }
+
+  static constexpr unsigned kInUseBits = 12;
+  static constexpr std::uint16_t kMaxInUse = (1 << kInUseBits) - 1;
+
+ private:
+  [[nodiscard]] std::uint16_t word() const {
+    return std::atomic_ref(const_cast<std::uint16_t&>(word_)).load(std::memory_order_relaxed);
+  }
+
+  std::uint16_t word_ = 0;
 };
 static_assert(sizeof(ZspageState) == 12);
 

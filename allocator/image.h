@@ -15,7 +15,7 @@
 namespace uzram {
 
 // To be raised with every change of what any `save` writes.
-inline constexpr std::uint32_t kImageVersion = 3;
+inline constexpr std::uint32_t kImageVersion = 4;
 
 class ImageWriter {
  public:

@@ -16,12 +16,16 @@ inline void cpu_relax() {
 
 class SpinLock {
  public:
-  void lock() {
+  bool try_lock() {
     int expected = kFree;
-    if (state_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire)) return;
+    return state_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire);
+  }
+
+  void lock() {
+    if (try_lock()) return;
     for (int i = 0; i < kSpins; ++i) {
       cpu_relax();
-      expected = kFree;
+      int expected = kFree;
       if (state_.load(std::memory_order_relaxed) == kFree &&
           state_.compare_exchange_weak(expected, kHeld, std::memory_order_acquire)) {
         return;

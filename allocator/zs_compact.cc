@@ -30,11 +30,12 @@ FrameNumber ZsPool::isolate_emptiest(unsigned index) {
 
 // Ends the isolation; true if the zspage was empty and its frames were freed.
 bool ZsPool::put_back(unsigned index, FrameNumber head) {
-  Lane& lane = lane_of(index, head);
+  const ZspageState& z = arena_.state(head);
+  Lane& lane = lanes_[index][z.lane()];
   {
     const std::scoped_lock lock(lane.lock);
     lane.isolated = FrameNumber::none;
-    const std::uint16_t in_use = arena_.state(head).in_use;
+    const std::uint16_t in_use = z.in_use();
     if (in_use != 0) {
       link(lane, ratio(index, in_use), head);
       return false;

@@ -6,6 +6,8 @@
 #include "allocator/ensure.h"
 
 namespace uzram {
+static_assert(kMaxChain * kFrameSize / kMinObjectSize <= ZspageState::kMaxInUse);
+
 ZsPool::ZsPool(PageArena& arena, const Geometry& geometry) : arena_(arena), geometry_(geometry), classes_(geometry) {
   ensure(geometry.chain >= 4 && geometry.chain <= kMaxChain, "a chain of 4..16 frames");
 }
@@ -82,21 +84,49 @@ void ZsPool::unlink(Lane& lane, unsigned ratio, FrameNumber head) {
 void ZsPool::count(Lane& lane, unsigned index, std::uint32_t in_use, int by) {
   lane.zspages[ratio(index, in_use)] += static_cast<std::uint32_t>(by);
   if (is_almost_empty(index, in_use)) lane.almost_empty += static_cast<std::uint32_t>(by);
+  lane.objects_used += static_cast<std::uint64_t>(by * static_cast<std::int64_t>(in_use));
 }
 
 // Moves a zspage to the list and the counts of its new number of objects. An empty one leaves its list.
-void ZsPool::set_in_use(Lane& lane, unsigned index, FrameNumber head, std::uint16_t in_use) {
+void ZsPool::set_in_use(unsigned index, FrameNumber head, unsigned in_use) {
   ZspageState& z = arena_.state(head);
-  const unsigned from = ratio(index, z.in_use);
+  Lane& lane = lanes_[index][z.lane()];
+  const unsigned from = ratio(index, z.in_use());
   const unsigned to = ratio(index, in_use);
-  count(lane, index, z.in_use, -1);
+  count(lane, index, z.in_use(), -1);
   count(lane, index, in_use, +1);
-  lane.objects_used += in_use;
-  lane.objects_used -= z.in_use;
-  z.in_use = in_use;
+  z.set(z.lane(), in_use);
   if (from == to || head == lane.isolated) return;
   if (from != 0) unlink(lane, from, head);
   if (to != 0) link(lane, to, head);
+}
+
+// ---- lanes
+
+// The lock of the lane that the zspage is in: until it is held that may become another.
+ZsPool::LaneLock ZsPool::lock_lane_of(unsigned index, const ZspageState& z) {
+  for (;;) {
+    const unsigned lane = z.lane();
+    LaneLock lock(lanes_[index][lane].lock);
+    if (z.lane() == lane) return lock;
+  }
+}
+
+// Moves the zspage, which is full, to a worker's lane and returns that one's lock; leaves it where it is while somebody
+// has that lock, as nobody waits for a second one.
+ZsPool::LaneLock ZsPool::claim(LaneLock lock, unsigned index, FrameNumber head, unsigned lane) {
+  ZspageState& z = arena_.state(head);
+  if (z.lane() == lane) return lock;
+  LaneLock claimed(lanes_[index][lane].lock, std::try_to_lock);
+  if (!claimed) return lock;
+  Lane& from = lanes_[index][z.lane()];
+  Lane& to = lanes_[index][lane];
+  unlink(from, kFullRatio, head);
+  count(from, index, z.in_use(), -1);
+  z.set(lane, z.in_use());
+  link(to, kFullRatio, head);
+  count(to, index, z.in_use(), +1);
+  return claimed;
 }
 
 // ---- malloc and free
@@ -106,13 +136,13 @@ FrameNumber ZsPool::fullest(const Lane& lane) {
   return lists == 0 ? FrameNumber::none : lane.lists[31U - static_cast<unsigned>(__builtin_clz(lists))];
 }
 
-Location ZsPool::take(Lane& lane, unsigned index, FrameNumber head, const ObjectHeader& header) {
+Location ZsPool::take(unsigned index, FrameNumber head, const ObjectHeader& header) {
   ZspageState& z = arena_.state(head);
   const Location object = locate(head, index, z.free_object);
   const auto word = header_word(object, index);
   z.free_object = static_cast<std::uint16_t>(ObjectHeader::unpack(word.load(std::memory_order_relaxed)).check);
   word.store(header.packed(), std::memory_order_relaxed);
-  set_in_use(lane, index, head, static_cast<std::uint16_t>(z.in_use + 1));
+  set_in_use(index, head, z.in_use() + 1U);
   return object;
 }
 
@@ -121,9 +151,9 @@ std::optional<Location> ZsPool::take_anywhere(unsigned index, const ObjectHeader
   for (const unsigned step : kOrder) {
     Lane& lane = lanes_[index][first ^ step];
     if (lane.partly_filled.load(std::memory_order_relaxed) == 0) continue;
-    const std::scoped_lock lock(lane.lock);
+    const LaneLock lock(lane.lock);
     const FrameNumber head = fullest(lane);
-    if (head != FrameNumber::none) return take(lane, index, head, header);
+    if (head != FrameNumber::none) return take(index, head, header);
   }
   return std::nullopt;
 }
@@ -131,27 +161,32 @@ std::optional<Location> ZsPool::take_anywhere(unsigned index, const ObjectHeader
 std::optional<Location> ZsPool::malloc(std::size_t size, const ObjectHeader& header, unsigned worker) {
   if (size == 0 || size > kFrameSize) return std::nullopt;
   const unsigned index = classes_.index_for(size);
-  if (const auto object = take_anywhere(index, header, worker % kLanes)) return object;
+  const unsigned mine = worker % kLanes;
+  if (const auto object = take_anywhere(index, header, mine)) return object;
   const FrameNumber head = make_zspage(index);
   if (head == FrameNumber::none) return std::nullopt;
-  Lane& lane = lane_of(index, head);
-  const std::scoped_lock lock(lane.lock);
+  Lane& lane = lanes_[index][mine];
+  const LaneLock lock(lane.lock);
+  arena_.state(head).set(mine, 0);
   count(lane, index, 0, +1);
-  return take(lane, index, head, header);
+  return take(index, head, header);
 }
 
-void ZsPool::free(Location object) {
+void ZsPool::free(Location object, unsigned worker) {
   const Position at = position(object);
-  Lane& lane = lane_of(at.index, at.head);
+  ZspageState& z = arena_.state(at.head);
   {
-    const std::scoped_lock lock(lane.lock);
-    ZspageState& z = arena_.state(at.head);
+    LaneLock lock = lock_lane_of(at.index, z);
+    if (z.in_use() == classes_[at.index].objects) {
+      lock = claim(std::move(lock), at.index, at.head, worker % kLanes);
+    }
     const auto word = header_word(object, at.index);
     ensure(ObjectHeader::unpack(word.load(std::memory_order_relaxed)).owner != kNoOwner, "an object is freed once");
     word.store(ObjectHeader::free(z.free_object).packed(), std::memory_order_relaxed);
     z.free_object = static_cast<std::uint16_t>(at.object);
-    set_in_use(lane, at.index, at.head, static_cast<std::uint16_t>(z.in_use - 1));
-    if (z.in_use != 0 || at.head == lane.isolated) return;
+    set_in_use(at.index, at.head, z.in_use() - 1U);
+    Lane& lane = lanes_[at.index][z.lane()];
+    if (z.in_use() != 0 || at.head == lane.isolated) return;
     --lane.zspages[0];
   }
   free_zspage(at.head);

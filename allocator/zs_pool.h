@@ -8,14 +8,14 @@
 // caller that compacts reads a location and uses it under the lock of the owner's slot.
 //
 // A class's zspages are in kLanes lanes, each with its own lock and lists, so that workers who allocate in one class at
-// the same time do not take each other's cache lines. The lane of a zspage is that of its head's chunk of the arena,
-// for good; a worker prefers its own lane, and takes from any other before a new zspage is made, so that lanes cost no
-// memory.
+// the same time do not take each other's cache lines. A zspage is in the lane of the worker who made it, or who made
+// room in it when it was full. A worker prefers its own lane, and takes from any other before a new zspage is made, so
+// that lanes cost no memory.
 //
 // Not here: what the bytes mean, and which object is live, which the owners' slots say.
 //
 // Threads: everything may be called from any thread; one object's bytes belong to its owner.
-// Lock order: the owner's lock, then a lane's, then the arena's; never two lanes'.
+// Lock order: the owner's lock, then a lane's, then the arena's. A second lane's lock is tried, never waited for.
 
 #include <array>
 #include <atomic>
@@ -102,7 +102,8 @@ class ZsPool {
   // arena has no frame. The bytes are unspecified: the caller never reads what it has not written. Callers with
   // different `worker` numbers, which may be any, are in each other's way least.
   [[nodiscard]] std::optional<Location> malloc(std::size_t size, const ObjectHeader& header, unsigned worker = 0);
-  void free(Location object);
+  // `worker` as for `malloc`, which will find the room made here first.
+  void free(Location object, unsigned worker = 0);
   // Begins to fetch what `free` of an object of `size` bytes will need, for a caller that knows well before; and the
   // object itself, whose place the next of its class will be written to.
   void prefetch_free(Location object, std::size_t size) const;
@@ -181,6 +182,8 @@ class ZsPool {
     }
   };
 
+  using LaneLock = std::unique_lock<SpinLock>;
+
   // Where an object is: its frame's entry, its class and its number in the zspage.
   struct Position {
     FrameNumber head{};
@@ -199,17 +202,17 @@ class ZsPool {
 
   [[nodiscard]] unsigned ratio(unsigned index, std::uint32_t in_use) const;
   [[nodiscard]] bool is_almost_empty(unsigned index, std::uint32_t in_use) const;
-  [[nodiscard]] static unsigned lane_number(FrameNumber head) { return raw(head) / PageArena::kChunkFrames % kLanes; }
-  [[nodiscard]] Lane& lane_of(unsigned index, FrameNumber head) { return lanes_[index][lane_number(head)]; }
+  [[nodiscard]] LaneLock lock_lane_of(unsigned index, const ZspageState& z);
   [[nodiscard]] std::uint64_t check_lane(const Lane& lane, unsigned index, const Visit& live) const;
   [[nodiscard]] std::optional<Location> take_anywhere(unsigned index, const ObjectHeader& header, unsigned first);
   // Under the lane's lock:
+  [[nodiscard]] LaneLock claim(LaneLock lock, unsigned index, FrameNumber head, unsigned lane);
   void link(Lane& lane, unsigned ratio, FrameNumber head);
   void unlink(Lane& lane, unsigned ratio, FrameNumber head);
   void count(Lane& lane, unsigned index, std::uint32_t in_use, int by);
-  void set_in_use(Lane& lane, unsigned index, FrameNumber head, std::uint16_t in_use);
+  void set_in_use(unsigned index, FrameNumber head, unsigned in_use);
   [[nodiscard]] static FrameNumber fullest(const Lane& lane);
-  [[nodiscard]] Location take(Lane& lane, unsigned index, FrameNumber head, const ObjectHeader& header);
+  [[nodiscard]] Location take(unsigned index, FrameNumber head, const ObjectHeader& header);
 
   [[nodiscard]] bool charge(unsigned frames);
   void raise_max();

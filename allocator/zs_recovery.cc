@@ -43,7 +43,6 @@ std::optional<ZsPool::Found> ZsPool::probe(Location object, std::size_t size, Fr
 void ZsPool::adopt(FrameNumber head, const std::function<bool(Location)>& live) {
   const unsigned index = arena_.entry(head).link().size_class;
   const SizeClass& geometry = classes_[index];
-  Lane& lane = lane_of(index, head);
   ZspageState& z = arena_.state(head);
   z = {};
   std::uint16_t in_use = 0;
@@ -56,8 +55,8 @@ void ZsPool::adopt(FrameNumber head, const std::function<bool(Location)>& live) 
       z.free_object = static_cast<std::uint16_t>(object);
     }
   }
-  count(lane, index, 0, +1);
-  set_in_use(lane, index, head, in_use);
+  count(lanes_[index][z.lane()], index, 0, +1);
+  set_in_use(index, head, in_use);
   const std::uint64_t pages = pages_.fetch_add(geometry.frames, std::memory_order_relaxed) + geometry.frames;
   max_pages_.store(pages, std::memory_order_relaxed);
 }

@@ -40,9 +40,9 @@ std::uint64_t ZsPool::check_lane(const Lane& lane, unsigned index, const Visit& 
     FrameNumber previous = FrameNumber::none;
     for (FrameNumber head = lane.lists[r]; head != FrameNumber::none; head = arena_.state(head).next) {
       const ZspageState& z = arena_.state(head);
-      ensure(&lane == &lanes_[index][lane_number(head)], "a zspage is in its lane");
+      ensure(&lane == &lanes_[index][z.lane()], "a zspage is in its lane");
       ensure(z.previous == previous, "a list links both ways");
-      ensure(ratio(index, z.in_use) == r, "a zspage is in the list of its fullness");
+      ensure(ratio(index, z.in_use()) == r, "a zspage is in the list of its fullness");
       std::uint32_t in_use = 0;
       for (std::uint32_t object = 0; object < geometry.objects; ++object) {
         const Location at = locate(head, index, object);
@@ -52,7 +52,7 @@ std::uint64_t ZsPool::check_lane(const Lane& lane, unsigned index, const Visit& 
         ++in_use;
         if (live) live(at, header);
       }
-      ensure(in_use == z.in_use, "a zspage counts its objects");
+      ensure(in_use == z.in_use(), "a zspage counts its objects");
       used += in_use;
       almost_empty += is_almost_empty(index, in_use) ? 1 : 0;
       ++zspages;

@@ -108,11 +108,10 @@ StreamPtr Device::make_stream() const {
 }
 
 void Device::free_pages(PageIndex first, PageIndex end) {
-  Counters& counters = this->counters();
   table_.for_each(first, end, [&](PageIndex, Slot& slot) {
     if (SlotValue(slot.load(std::memory_order_relaxed)).is_empty()) return;
     SlotGuard guard(slot);
-    replace(guard, SlotValue(), counters);
+    replace(guard, SlotValue(), kNoStream);
   });
 }
 

@@ -168,6 +168,7 @@ class Device {
       &Counters::bd_writes};
   static_assert(sizeof(Counters) <= (std::size(kCounters) * sizeof(std::int64_t) + 63) / 64 * 64);
   static constexpr unsigned kWorkers = 8;
+  static constexpr unsigned kNoStream = 0;  // the worker where no stream is at hand
 
   using Page = std::span<std::byte, kPageSize>;
   using ConstPage = std::span<const std::byte, kPageSize>;
@@ -199,7 +200,7 @@ class Device {
   [[nodiscard]] std::optional<SlotValue> store(Stream& stream, PageIndex page, ConstPage in);
   [[nodiscard]] std::optional<SlotValue> store_object(const Stream& stream, PageIndex page,
                                                       std::span<const std::byte> payload, unsigned codec);
-  void replace(SlotGuard& slot, SlotValue value, Counters& counters);
+  void replace(SlotGuard& slot, SlotValue value, unsigned worker);
   static void account(Counters& counters, SlotValue before, SlotValue after);
   void free_pages(PageIndex first, PageIndex end);
   [[nodiscard]] std::int64_t sum(Counter counter) const;

@@ -145,7 +145,7 @@ IoResult Device::write_page(Stream& stream, PageIndex page, ConstPage in) {
   const auto value = store(stream, page, in);
   if (!value) return tl::unexpected(IoError::no_space);
   SlotGuard guard(*slot);
-  replace(guard, *value, counters_[stream.worker()]);
+  replace(guard, *value, stream.worker());
   return {};
 }
 
@@ -164,7 +164,7 @@ IoResult Device::write_part(Stream& stream, PageIndex page, std::size_t at, std:
         std::memcpy(stream.page.data() + at, in.data(), in.size());
         const auto value = store(stream, page, stream.page);
         if (!value) return tl::unexpected(IoError::no_space);
-        replace(guard, *value, counters_[stream.worker()]);
+        replace(guard, *value, stream.worker());
         return {};
       }
       fetched = old;
@@ -196,12 +196,13 @@ std::optional<SlotValue> Device::store_object(const Stream& stream, PageIndex pa
 }
 
 // Exchanges the slot's value and frees what came out.
-void Device::replace(SlotGuard& slot, SlotValue value, Counters& counters) {
+void Device::replace(SlotGuard& slot, SlotValue value, unsigned worker) {
+  Counters& counters = counters_[worker];
   const SlotValue old = slot.exchange(value);
   account(counters, old, value);
   if (value.is_huge()) add(counters.huge_pages_since, 1);
   // Where a damaged slot points may be another page's: its own object is left behind.
-  if (old.is_whole_object()) pool_.free(old.location());
+  if (old.is_whole_object()) pool_.free(old.location(), worker);
   if (old.is_written_back() && options_.backing != nullptr) options_.backing->free({.first = old.block(), .count = 1});
 }
 

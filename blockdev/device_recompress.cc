@@ -94,7 +94,7 @@ class RecompressPass {
   void publish(Slot& slot, SlotValue value) {
     SlotGuard guard(slot);
     if (!guard.value().is_chosen()) return device_.pool_.free(value.location());
-    device_.replace(guard, value, device_.counters());
+    device_.replace(guard, value, Device::kNoStream);
   }
 
   Device& device_;

@@ -14,7 +14,7 @@ bool Device::can_run_full() const {  // A tmpfs has a limit of its own.
 }
 
 // The counters of a caller without a stream.
-Device::Counters& Device::counters() const { return counters_[0]; }
+Device::Counters& Device::counters() const { return counters_[kNoStream]; }
 
 std::int64_t Device::sum(Counter counter) const {
   std::int64_t total = 0;

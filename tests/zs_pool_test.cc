@@ -289,9 +289,10 @@ TEST_F(Pool, CompactionLeavesWritesInFlightAlone) {
   EXPECT_EQ(pool.stats().pages, 0U);
 }
 
-// One thread's part of the model test: its own owners, in a pool that all threads share while one compacts.
-void model(ZsPool& pool, TestOwners& owners, std::size_t first, std::size_t count, std::uint64_t seed) {
+// One worker's part of the model test: its own owners, in a pool that all workers share while one compacts.
+void model(ZsPool& pool, TestOwners& owners, unsigned worker, std::size_t count, std::uint64_t seed) {
   std::mt19937_64 random(seed);
+  const std::size_t first = worker * count;
   std::map<std::size_t, std::vector<std::byte>> expected;
   for (unsigned step = 0; step < 20000; ++step) {
     const std::size_t i = first + random() % count;
@@ -299,7 +300,7 @@ void model(ZsPool& pool, TestOwners& owners, std::size_t first, std::size_t coun
     switch (random() % 3) {
       case 0: {  // replace: allocate, write, exchange, free
         const std::size_t size = random() % 4 == 0 ? 1 + random() % kFrameSize : 1 + random() % 400;
-        const auto object = pool.malloc(size, {Owner{i}, 0});
+        const auto object = pool.malloc(size, {Owner{i}, 0}, worker);
         if (!object) break;
         auto bytes = pattern(size, random());
         pool.write(*object, bytes);
@@ -309,7 +310,7 @@ void model(ZsPool& pool, TestOwners& owners, std::size_t first, std::size_t coun
           old = std::exchange(owner.location, *object);
           owner.size = size;
         }
-        if (old != Location::none) pool.free(old);
+        if (old != Location::none) pool.free(old, worker);
         expected[i] = std::move(bytes);
         break;
       }
@@ -319,7 +320,7 @@ void model(ZsPool& pool, TestOwners& owners, std::size_t first, std::size_t coun
           const std::scoped_lock lock(owner.lock);
           old = std::exchange(owner.location, Location::none);
         }
-        if (old != Location::none) pool.free(old);
+        if (old != Location::none) pool.free(old, worker);
         expected.erase(i);
         break;
       }
@@ -344,8 +345,8 @@ TEST_F(Pool, BehavesAsTheModelFromManyThreadsWhileItCompacts) {
     pool.set_page_limit(600);
     std::vector<std::thread> threads;
     std::atomic<bool> stop{false};
-    for (std::size_t t = 0; t < 3; ++t) {
-      threads.emplace_back([&, t] { model(pool, owners, t * kPerThread, kPerThread, seed + t); });
+    for (unsigned t = 0; t < 3; ++t) {
+      threads.emplace_back([&, t] { model(pool, owners, t, kPerThread, seed + t); });
     }
     std::uint64_t compacted = 0;
     std::thread compactor([&] {
