@@ -2,15 +2,13 @@
 // of some tries. Two that share a cache need tens, others hundreds; and a virtual machine's may be moved between the
 // two at any time, so that figures of two runs differ by as much as half.
 
-#include <sched.h>
-
 #include <atomic>
 #include <cstdio>
-#include <stdexcept>
 #include <thread>
 #include <vector>
 
 #include "bench/main.h"
+#include "bench/processors.h"
 #include "bench/rounds.h"
 
 namespace uzram::bench {
@@ -19,23 +17,6 @@ namespace {
 constexpr int kTries = 5;
 constexpr int kFirstTurns = 1000;  // until both threads are where they belong
 constexpr int kTurns = 10'000;
-
-void move_to(int processor) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(processor, &set);
-  if (sched_setaffinity(0, sizeof set, &set) != 0) throw std::runtime_error("a processor cannot be used");
-}
-
-std::vector<int> processors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) throw std::runtime_error("the processors are not known");
-  std::vector<int> all;
-  for (int i = 0; i < CPU_SETSIZE; ++i) {
-    if (CPU_ISSET(i, &set)) all.push_back(i);
-  }
-  return all;
-}
 
 // Two threads count in turns; a turn is a line's way.
 double nanoseconds_between(int a, int b) {

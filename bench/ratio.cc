@@ -11,12 +11,14 @@
 #include <memory>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 #include "allocator/ensure.h"
 #include "bench/corpus.h"
 #include "bench/main.h"
 #include "bench/packed_pages.h"
 #include "bench/plain.h"
+#include "bench/processors.h"
 #include "bench/rounds.h"
 #include "blockdev/device.h"
 
@@ -167,13 +169,15 @@ void against_plain(PageArena& arena, const Corpus& corpus, const CodecSpec& code
   for (Store* s : {&store, &unchecked, fresh.get()}) s->verify();
 }
 
-// The time from the first thread's start until both have done their half. They look at the clock themselves: who
-// waits for them has no processor while they are at work.
+// The time from the first thread's start until both have done their half, each on a processor of its own where there
+// are two. They look at the clock themselves: who waits for them has no processor while they are at work.
 double time_of_two(std::size_t pages, const std::function<void(std::size_t, std::size_t, unsigned)>& job) {
+  const std::vector<int> all = processors();
   std::barrier ready(2);
   std::array<double, 2> begun{};
   std::array<double, 2> ended{};
   const auto half = [&](std::size_t first, std::size_t end, unsigned worker) {
+    move_to(all[worker % all.size()]);
     ready.arrive_and_wait();
     begun[worker] = seconds(CLOCK_MONOTONIC);
     job(first, end, worker);
