@@ -30,10 +30,11 @@ class Lz4 final : public Lz4Block<Compressor> {
   explicit Lz4(int acceleration) : acceleration_(acceleration) {}
 
   std::span<const std::byte> compress(std::span<const std::byte> in, std::size_t most) override {
-    const auto room = std::span(out_).first(std::min(most, out_.size()));
-    const int length =
-        LZ4_compress_fast_extState(&state_, chars(in), chars(room), count(in), count(room), acceleration_);
-    return room.first(static_cast<std::size_t>(length));
+    // With room for whatever it makes LZ4 does not look at the room's end: 1.5% of the time.
+    const std::span<std::byte> room(out_);
+    const auto length = static_cast<std::size_t>(
+        LZ4_compress_fast_extState(&state_, chars(in), chars(room), count(in), count(room), acceleration_));
+    return room.first(length <= most ? length : 0);
   }
 
  private:
