@@ -34,9 +34,10 @@ class PackedPages {
   PackedPages& operator=(const PackedPages&) = delete;
 
   void write(LZ4_stream_t& state, std::size_t page, std::span<const std::byte, kPageSize> in) {
-    const auto length = static_cast<std::size_t>(LZ4_compress_fast_extState(
-        &state, reinterpret_cast<const char*>(in.data()), compressed_.data(), kPageSize, kPageSize - 1, 1));
-    keep(page, length == 0 ? in : std::as_bytes(std::span(compressed_).first(length)));
+    const auto length = static_cast<std::size_t>(
+        LZ4_compress_fast_extState(&state, reinterpret_cast<const char*>(in.data()), compressed_.data(), kPageSize,
+                                   LZ4_COMPRESSBOUND(kPageSize), 1));
+    keep(page, length >= kPageSize ? in : std::as_bytes(std::span(compressed_).first(length)));
   }
 
   // Keeps what a page was compressed to, by whatever did; the page itself where it is 4096 bytes long.
@@ -84,7 +85,7 @@ class PackedPages {
 
   std::vector<Kept> kept_;
   std::array<std::vector<std::uint32_t>, kPageSize / kUnit + 1> given_up_;  // of each number of units
-  std::array<char, kPageSize> compressed_;
+  std::array<char, LZ4_COMPRESSBOUND(kPageSize)> compressed_;
   const std::size_t size_;
   std::size_t end_ = 0;  // in units
   char* memory_ = nullptr;

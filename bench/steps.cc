@@ -86,9 +86,8 @@ int run(int argc, char** argv) {
   const auto codec = CodecSpec::parse(argc == 3 ? argv[2] : "lz4");
   if (!codec) throw std::runtime_error(codec.error());
   Steps steps(corpus, *codec);
-  constexpr std::array kNames = {"the plain library",    "same-filled test, limited length",
-                                 "and the check",        "and a copy into cold memory",
-                                 "the same, but packed", "the device"};
+  constexpr std::array kNames = {"the plain library",           "and the same-filled test", "and the check",
+                                 "and a copy into cold memory", "the same, but packed",     "the device"};
   std::array<Spread, kNames.size()> relative;
   double plain_seconds = 0;
   for (int round = 0; round < kRounds; ++round) {
