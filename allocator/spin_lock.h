@@ -1,6 +1,6 @@
 #pragma once
 // A mutex for critical sections of some tens of nanoseconds: it spins first, and sleeps in the kernel when
-// the holder was descheduled. Works with std::scoped_lock. Not recursive.
+// the holder was descheduled. Works with std::scoped_lock and std::unique_lock. Not recursive.
 
 #include <atomic>
 

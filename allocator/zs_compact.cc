@@ -31,7 +31,7 @@ FrameNumber ZsPool::isolate_emptiest(unsigned index) {
 // Ends the isolation; true if the zspage was empty and its frames were freed.
 bool ZsPool::put_back(unsigned index, FrameNumber head) {
   const ZspageState& z = arena_.state(head);
-  Lane& lane = lanes_[index][z.lane()];
+  Lane& lane = lanes_[index][z.lane()];  // and there it stays: nobody can fill it
   {
     const std::scoped_lock lock(lane.lock);
     lane.isolated = FrameNumber::none;

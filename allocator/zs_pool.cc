@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "allocator/ensure.h"
 
@@ -103,7 +104,8 @@ void ZsPool::set_in_use(unsigned index, FrameNumber head, unsigned in_use) {
 
 // ---- lanes
 
-// The lock of the lane that the zspage is in: until it is held that may become another.
+// The lock of the lane that the zspage is in: until it is held that may become another. The caller has an object there,
+// so that it goes on to be one.
 ZsPool::LaneLock ZsPool::lock_lane_of(unsigned index, const ZspageState& z) {
   for (;;) {
     const unsigned lane = z.lane();
@@ -177,7 +179,8 @@ void ZsPool::free(Location object, unsigned worker) {
   ZspageState& z = arena_.state(at.head);
   {
     LaneLock lock = lock_lane_of(at.index, z);
-    if (z.in_use() == classes_[at.index].objects) {
+    // With one object alone it will be gone.
+    if (z.in_use() == classes_[at.index].objects && z.in_use() > 1) {
       lock = claim(std::move(lock), at.index, at.head, worker % kLanes);
     }
     const auto word = header_word(object, at.index);

@@ -8,9 +8,9 @@
 // caller that compacts reads a location and uses it under the lock of the owner's slot.
 //
 // A class's zspages are in kLanes lanes, each with its own lock and lists, so that workers who allocate in one class at
-// the same time do not take each other's cache lines. A zspage is in the lane of the worker who made it, or who made
-// room in it when it was full. A worker prefers its own lane, and takes from any other before a new zspage is made, so
-// that lanes cost no memory.
+// the same time do not take each other's cache lines. A zspage is in the lane of the worker who made it, or who last
+// made room in it when it was full. A worker prefers its own lane, and takes from any other before a new zspage is
+// made, so that lanes cost no memory.
 //
 // Not here: what the bytes mean, and which object is live, which the owners' slots say.
 //
@@ -102,7 +102,7 @@ class ZsPool {
   // arena has no frame. The bytes are unspecified: the caller never reads what it has not written. Callers with
   // different `worker` numbers, which may be any, are in each other's way least.
   [[nodiscard]] std::optional<Location> malloc(std::size_t size, const ObjectHeader& header, unsigned worker = 0);
-  // `worker` as for `malloc`, which will find the room made here first.
+  // A full zspage goes to the lane of `worker`, unless somebody is at work there.
   void free(Location object, unsigned worker = 0);
   // Begins to fetch what `free` of an object of `size` bytes will need, for a caller that knows well before; and the
   // object itself, whose place the next of its class will be written to.
@@ -164,6 +164,7 @@ class ZsPool {
   static constexpr unsigned kLanes = 4;
   // Which lanes a worker looks at, by what is to be flipped of its own's number: of any two neighbours, each goes
   // through a half of its own before they meet.
+  static_assert((kLanes - 1) << ZspageState::kInUseBits <= UINT16_MAX);
   static constexpr std::array<unsigned, kLanes> kOrder = {0, 2, 1, 3};
 
   struct alignas(64) Lane {

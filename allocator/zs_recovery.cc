@@ -45,6 +45,7 @@ void ZsPool::adopt(FrameNumber head, const std::function<bool(Location)>& live) 
   const SizeClass& geometry = classes_[index];
   ZspageState& z = arena_.state(head);
   z = {};
+  z.set(raw(head) % kLanes, 0);  // nobody knows yet who will come
   std::uint16_t in_use = 0;
   for (std::uint32_t object = geometry.objects; object-- > 0;) {
     const Location at = locate(head, index, object);

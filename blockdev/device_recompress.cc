@@ -93,8 +93,8 @@ class RecompressPass {
 
   void publish(Slot& slot, SlotValue value) {
     SlotGuard guard(slot);
-    if (!guard.value().is_chosen()) return device_.pool_.free(value.location());
-    device_.replace(guard, value, Device::kNoStream);
+    if (!guard.value().is_chosen()) return device_.pool_.free(value.location(), stream_->worker());
+    device_.replace(guard, value, stream_->worker());
   }
 
   Device& device_;

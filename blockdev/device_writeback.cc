@@ -148,7 +148,7 @@ class WritebackPass {
     SlotGuard guard(*device_.table_.find(pages_[i]));
     if (!guard.value().is_chosen()) return backing_.free({.first = block, .count = 1});
     const auto check = device_.block_check(pages_[i], bytes(i));
-    device_.replace(guard, SlotValue::written_back(block, check), Device::kNoStream);
+    device_.replace(guard, SlotValue::written_back(block, check), stream_->worker());
   }
 
   // It stays in memory after all.

@@ -27,7 +27,7 @@ class Stream {
 
   PageIndex next{0};  // the page behind the one that was read last
 
-  // Which of the device's counters are this worker's.
+  // Which of the device's counters and of its pool's lanes are this worker's.
   [[nodiscard]] unsigned worker() const { return worker_; }
 
  private:

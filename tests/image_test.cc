@@ -56,9 +56,9 @@ class Image : public testing::Test {
     for (const char* name : {"a", "b"}) {
       ASSERT_TRUE(process.table.create({.name = name, .size = kPages * kPageSize, .mem_limit = 32 << 20}));
       Device& device = **process.table.find(name);
-      const StreamPtr stream = device.make_stream();
+      const StreamPtr streams[] = {device.make_stream(), device.make_stream()};
       for (std::uint64_t n = 0; n < kPages; ++n) {
-        ASSERT_TRUE(device.write(*stream, ByteOffset{n * kPageSize}, page_of(n)));
+        ASSERT_TRUE(device.write(*streams[n % 2], ByteOffset{n * kPageSize}, page_of(n)));
       }
       device.discard(ByteOffset{0}, kPages / 4 * kPageSize);
       device.compact();
@@ -106,6 +106,7 @@ TEST_F(Image, WhatItHoldsIsServedOnWithoutRecovery) {
   Process last(fd_);
   ASSERT_TRUE(last.load(second));
   EXPECT_EQ(last.table.names(), (std::vector<std::string>{"b", "c"}));
+  (*last.table.find("b"))->check_invariants();
   expect_contents(**last.table.find("b"));
 }
 

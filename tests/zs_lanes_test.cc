@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
+#include <functional>
+#include <optional>
 #include <random>
 #include <thread>
 #include <vector>
@@ -68,27 +71,35 @@ TEST_F(Lanes, CostNoMemory) {
 // Owners that never point back, so that compaction isolates zspages, and puts them back as they are.
 class NoOwners final : public OwnerTable {
  public:
-  bool relocate(Owner, Location, const std::function<std::optional<Location>()>&) override { return false; }
+  bool relocate(Owner, Location, const std::function<std::optional<Location>()>&) override {
+    ++asked;
+    return false;
+  }
+  std::uint64_t asked = 0;
 };
 
 // Every worker frees objects of all others, so that zspages change their lanes at all times.
 TEST_F(Lanes, ChangeWhileOthersAreInThem) {
   constexpr std::size_t kSlots = 2000;
   std::array<std::atomic<std::uint64_t>, kSlots> slots{};
+  std::atomic<unsigned> at_work{4};
   const auto work = [&](unsigned worker) {
     std::mt19937 random(worker);
     for (int i = 0; i < 100'000; ++i) {
-      const auto object = pool_.malloc(1300, {Owner{worker}, 0}, worker);  // 3 in a zspage
-      const Location old{slots[random() % kSlots].exchange(raw(*object))};
+      Location mine = Location::none;
+      if (random() % 2 == 0) mine = *pool_.malloc(1300, {Owner{worker}, 0}, worker);  // 3 in a zspage
+      const Location old{slots[random() % kSlots].exchange(raw(mine))};
       if (old != Location::none) pool_.free(old, worker);
     }
+    --at_work;
   };
+  NoOwners owners;
   {
     std::vector<std::jthread> threads;
     for (unsigned worker = 0; worker < 4; ++worker) threads.emplace_back(work, worker);
-    NoOwners owners;
-    for (int i = 0; i < 2000; ++i) (void)pool_.compact(owners);
+    while (at_work != 0) (void)pool_.compact(owners);
   }
+  EXPECT_GT(owners.asked, 0U) << "a zspage was isolated";
   pool_.check_invariants();
   for (auto& slot : slots) {
     const Location object{slot.load()};

@@ -246,13 +246,13 @@ TEST_F(Pool, CompactionFreesWhatCanBeFreedAndKeepsEveryByte) {
   std::mt19937_64 random(1);
   for (std::size_t i = 0; i < kObjects; ++i) {
     const std::size_t size = 1 + random() % 3000;
-    owners[i].location = *pool.malloc(size, {Owner{i}, 0});
+    owners[i].location = *pool.malloc(size, {Owner{i}, 0}, static_cast<unsigned>(i / 100));
     owners[i].size = size;
     pool.write(owners[i].location, pattern(size, i));
   }
   for (std::size_t i = 0; i < kObjects; ++i) {
     if (random() % 2 == 0) continue;
-    pool.free(owners[i].location);
+    pool.free(owners[i].location, static_cast<unsigned>(i));
     owners[i].location = Location::none;
   }
   std::uint64_t freeable = 0;
