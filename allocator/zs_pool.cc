@@ -7,8 +7,6 @@
 #include "allocator/ensure.h"
 
 namespace uzram {
-static_assert(kMaxChain * kFrameSize / kMinObjectSize <= ZspageState::kMaxInUse);
-
 ZsPool::ZsPool(PageArena& arena, const Geometry& geometry) : arena_(arena), geometry_(geometry), classes_(geometry) {
   ensure(geometry.chain >= 4 && geometry.chain <= kMaxChain, "a chain of 4..16 frames");
 }
@@ -153,7 +151,7 @@ std::optional<Location> ZsPool::take_anywhere(unsigned index, const ObjectHeader
   for (const unsigned step : kOrder) {
     Lane& lane = lanes_[index][first ^ step];
     if (lane.partly_filled.load(std::memory_order_relaxed) == 0) continue;
-    const LaneLock lock(lane.lock);
+    const std::scoped_lock lock(lane.lock);
     const FrameNumber head = fullest(lane);
     if (head != FrameNumber::none) return take(index, head, header);
   }
@@ -168,7 +166,7 @@ std::optional<Location> ZsPool::malloc(std::size_t size, const ObjectHeader& hea
   const FrameNumber head = make_zspage(index);
   if (head == FrameNumber::none) return std::nullopt;
   Lane& lane = lanes_[index][mine];
-  const LaneLock lock(lane.lock);
+  const std::scoped_lock lock(lane.lock);
   arena_.state(head).set(mine, 0);
   count(lane, index, 0, +1);
   return take(index, head, header);

@@ -162,9 +162,11 @@ class ZsPool {
   static constexpr unsigned kFullRatio = kRatios - 1;
 
   static constexpr unsigned kLanes = 4;
+  // What a ZspageState has room for.
+  static_assert((kLanes - 1) << ZspageState::kInUseBits <= UINT16_MAX);
+  static_assert(kMaxChain * kFrameSize / kMinObjectSize <= ZspageState::kMaxInUse);
   // Which lanes a worker looks at, by what is to be flipped of its own's number: of any two neighbours, each goes
   // through a half of its own before they meet.
-  static_assert((kLanes - 1) << ZspageState::kInUseBits <= UINT16_MAX);
   static constexpr std::array<unsigned, kLanes> kOrder = {0, 2, 1, 3};
 
   struct alignas(64) Lane {
