@@ -52,7 +52,7 @@ TEST(Crew, HelpersWorkMeanwhile) {
   std::atomic<bool> begun{false};
   std::atomic<bool> over{false};
   int calls = 0;
-  crew.run(
+  const bool shared = crew.share(
       2,
       [&](std::size_t, unsigned) {
         for (begun = true; !over;) std::this_thread::yield();
@@ -61,15 +61,26 @@ TEST(Crew, HelpersWorkMeanwhile) {
         for (++calls; !begun;) std::this_thread::yield();
         over = true;
       });
+  EXPECT_TRUE(shared);
   EXPECT_EQ(calls, 1);
 }
 
-TEST(Crew, NothingIsDoneMeanwhileWithoutHelpers) {
+TEST(Crew, NothingIsSharedWithoutIdleHelpersOrOfOnePart) {
+  const auto nothing_of = [](Crew& crew, std::size_t parts) {
+    int calls = 0;
+    const bool shared = crew.share(
+        parts, [&](std::size_t, unsigned) { ++calls; }, [&] { ++calls; });
+    return !shared && calls == 0;
+  };
+  Crew alone;
+  EXPECT_TRUE(nothing_of(alone, 2));
   Crew crew;
-  int parts = 0;
-  crew.run(
-      2, [&](std::size_t, unsigned) { ++parts; }, [] { FAIL() << "nobody else is at work"; });
-  EXPECT_EQ(parts, 2);
+  crew.start(1);
+  EXPECT_TRUE(nothing_of(crew, 1));
+  bool while_busy = false;
+  ASSERT_TRUE(crew.share(
+      2, [](std::size_t, unsigned) {}, [&] { std::thread([&] { while_busy = nothing_of(crew, 2); }).join(); }));
+  EXPECT_TRUE(while_busy);
 }
 
 TEST(Crew, ManyCallersAtOnceAreAllServed) {

@@ -3,7 +3,7 @@
 // several cores. There is no queue: who finds the helpers idle has them, and who does not works alone, as the
 // cores are busy then anyway. A helper that has just worked stays awake for a moment: the next request mostly follows.
 //
-// Threads: `run` may be called from any number at once; the rest belongs to one.
+// Threads: `run` and `share` may be called from any number at once; the rest belongs to one.
 
 #include <array>
 #include <atomic>
@@ -20,7 +20,7 @@ class Crew {
   static constexpr unsigned kMostHelpers = 3;
 
   Crew() = default;
-  // No `run` is under way.
+  // No call of `run` or `share` is under way.
   ~Crew();
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
@@ -32,25 +32,25 @@ class Crew {
   // numbers are at most kMostHelpers. Returns when all calls have. No exception may escape from `job`.
   template <class Job>
   void run(std::size_t parts, const Job& job) {
-    run(parts, job, [] {});
+    if (share(parts, job, [] {})) return;
+    for (std::size_t part = 0; part < parts; ++part) job(part, 0U);
   }
 
-  // As above; and where helpers take part, this thread calls `meanwhile` before it does any.
+  // As above, but false and no call of anything where no helper is idle or there is one part. Otherwise this thread
+  // calls `meanwhile` before it does any.
   template <class Job, class Meanwhile>
-  void run(std::size_t parts, const Job& job, const Meanwhile& meanwhile) {
+  [[nodiscard]] bool share(std::size_t parts, const Job& job, const Meanwhile& meanwhile) {
     const Round round{
         [](const void* j, std::size_t part, unsigned worker) { (*static_cast<const Job*>(j))(part, worker); }, &job,
         parts};
-    if (!open(round)) {
-      for (std::size_t part = 0; part < parts; ++part) job(part, 0U);
-      return;
-    }
+    if (!open(round)) return false;
     meanwhile();
     work(0);
     close();
+    return true;
   }
 
-  // How many workers' numbers `run` may use.
+  // How many workers' numbers `run` and `share` may use.
   [[nodiscard]] unsigned workers() const { return 1 + started_; }
 
  private:

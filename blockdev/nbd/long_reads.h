@@ -40,20 +40,9 @@ class LongReads {
     end_ = few ? requests_.size() - requests_.size() % workers_.size() : requests_.size();
     for (next_ = 0; next_ < end_;) {
       replies_.flush();
-      bool shared = false;
-      const auto with_helpers = [&] {
-        shared = true;
-        meanwhile();
-      };
-      // Alone, this thread goes on below.
-      crew_.run(
-          workers_.size(),
-          [&](std::size_t, unsigned worker) {
-            if (worker != 0 || shared) answer_some(worker);
-          },
-          with_helpers);
+      const auto answer = [&](std::size_t, unsigned worker) { answer_some(worker); };
+      if (!crew_.share(workers_.size(), answer, meanwhile)) break;
       send_what_is_left();
-      if (!shared) break;
     }
     for (std::size_t n = next_; n < requests_.size(); ++n) sharing_reader_.read(requests_[n]);
     requests_.clear();

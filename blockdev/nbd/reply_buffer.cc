@@ -11,9 +11,10 @@ std::byte* ReplyBuffer::room(std::size_t n) {
   return bytes_.data() + used_;
 }
 
-void ReplyBuffer::flush() {
+bool ReplyBuffer::flush() {
   if (used_ != sent_) (void)connection_.send_all(bytes_.subspan(sent_, used_ - sent_));
   sent_ = used_ = 0;
+  return good();
 }
 
 bool ReplyBuffer::flush_ready() {

@@ -53,12 +53,12 @@ class ReplyBuffer {
   void error_chunk(const Request& request, const Refusal& refusal);
   void error_chunk(const Request& request, const Refusal& refusal, std::uint64_t offset);
 
-  // Sends what is gathered.
-  void flush();
+  // Sends what is gathered. False once anything sent, by whatever buffer of the connection, did not reach the socket.
+  bool flush();
   // As much of it as goes without waiting. False where it was torn: nothing else may be sent before the rest.
   [[nodiscard]] bool flush_ready();
 
-  // Whether everything sent so far, by whatever buffer of the connection, reached the socket.
+  // Whether everything sent so far did reach it.
   [[nodiscard]] bool good() const { return connection_.can_send(); }
 
   // The same header, at `p`; returns the byte behind it.

@@ -27,9 +27,8 @@ void Session::run(const std::function<void()>& stand_still) {
   stand_still_ = &stand_still;
   if (left_ > 0 && go_on_streaming() == Next::close) return;
   while (execute_batch() == Next::receive) {
-    replies_.flush();
     // Who cannot be answered is not listened to either: it may never hear that it has to go.
-    if (!replies_.good()) break;
+    if (!replies_.flush()) break;
     const std::size_t waiting = window_.bytes().size();
     if (waiting < needed_ && !receive(needed_, waiting != 0)) break;
   }
@@ -77,8 +76,7 @@ Session::Next Session::take_requests() {
     if (bytes.size() < needed_) return Next::receive;
     if (connection_.pause_wanted()) {
       execute_put_off();
-      replies_.flush();
-      if (!replies_.good()) break;  // no successor may go on behind a torn reply
+      if (!replies_.flush()) break;  // no successor may go on behind a torn reply
       (*stand_still_)();
     }
     Request request;
@@ -143,8 +141,7 @@ Session::Next Session::stream_write(const Request& request) {
   failure_ = validate(request, rules_);
   execute_put_off();
   window_.consume(rules_.request_bytes());
-  replies_.flush();
-  if (!replies_.good()) return Next::close;
+  if (!replies_.flush()) return Next::close;
   streamed_ = request;
   left_ = request.payload;
   return go_on_streaming();

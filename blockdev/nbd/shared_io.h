@@ -38,17 +38,11 @@ class SharedIo {
   template <class Done, class Meanwhile>
   void execute(const Done& done, const Meanwhile& meanwhile) {
     if (writes_.empty()) return;
-    bool shared = false;  // for this thread only
     const auto write_one = [&](std::size_t n, unsigned worker) {
       write_piece(n, worker);
-      if (worker == 0 && shared && pieces_[n].of_long_write) meanwhile();
+      if (worker == 0 && pieces_[n].of_long_write) meanwhile();
     };
-    if (worth_sharing()) {
-      crew_.run(pieces_.size(), write_one, [&] {
-        shared = true;
-        meanwhile();
-      });
-    } else {
+    if (!worth_sharing() || !crew_.share(pieces_.size(), write_one, meanwhile)) {
       for (std::size_t n = 0; n < pieces_.size(); ++n) write_piece(n, 0);
     }
     for (const Write& write : writes_) done(write.request, result_of(write));
