@@ -205,10 +205,12 @@ void ZsPool::prefetch_lines(Location object, std::size_t size) const {
   if (size > room) prefetch(next_frame(object), size - room);
 }
 
-void ZsPool::prefetch_free(Location object, std::size_t size) const {
-  prefetch_lines<1>(object, size);
+void ZsPool::prefetch_free(Location object) const {
+  __builtin_prefetch(arena_.bytes(object), 1);
   __builtin_prefetch(&arena_.state(head_of(object)), 1);
 }
+
+void ZsPool::prefetch_place(Location object, std::size_t size) const { prefetch_lines<1>(object, size); }
 
 void ZsPool::prefetch_read(Location object, std::size_t size) const { prefetch_lines<0>(object, size); }
 

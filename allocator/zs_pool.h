@@ -104,9 +104,11 @@ class ZsPool {
   [[nodiscard]] std::optional<Location> malloc(std::size_t size, const ObjectHeader& header, unsigned worker = 0);
   // A full zspage goes to the lane of `worker`, unless somebody is at work there.
   void free(Location object, unsigned worker = 0);
-  // Begins to fetch what `free` of an object of `size` bytes will need, for a caller that knows well before; and the
-  // object itself, whose place the next of its class will be written to.
-  void prefetch_free(Location object, std::size_t size) const;
+  // Begins to fetch what `free` of an object will need, for a caller that knows well before.
+  void prefetch_free(Location object) const;
+  // Begins to fetch the place of an object of `size` bytes that is to be freed or just was: the next of its class will
+  // be written there.
+  void prefetch_place(Location object, std::size_t size) const;
   // Begins to fetch what `read` of an object of `size` bytes gives.
   void prefetch_read(Location object, std::size_t size) const;
 

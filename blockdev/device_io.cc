@@ -139,13 +139,15 @@ IoResult Device::write(Stream& stream, ByteOffset offset, std::span<const std::b
 IoResult Device::write_page(Stream& stream, PageIndex page, ConstPage in) {
   Slot* const slot = table_.find_or_make(page);
   if (slot == nullptr) return tl::unexpected(IoError::no_space);
-  // What is replaced is fetched while the new page is compressed. A racing writer makes this useless, never wrong.
+  // What freeing the old page needs is fetched while the new one is compressed, and its place while the next page is,
+  // which may be written there. A racing writer makes this useless, never wrong.
   const SlotValue old(slot->load(std::memory_order_relaxed));
-  if (old.is_whole_object()) pool_.prefetch_free(old.location(), old.length());
+  if (old.is_whole_object()) pool_.prefetch_free(old.location());
   const auto value = store(stream, page, in);
   if (!value) return tl::unexpected(IoError::no_space);
   SlotGuard guard(*slot);
   replace(guard, *value, stream.worker());
+  if (old.is_whole_object()) pool_.prefetch_place(old.location(), old.length());
   return {};
 }
 
