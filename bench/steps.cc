@@ -32,11 +32,14 @@ class Steps {
         device_(Device::create(arena_, {.name = "bench", .size = corpus.pages() * kPageSize, .codec = codec}).value()),
         stream_(device_->make_stream()),
         plain_(Plain::make(codec)),
+        again_(Plain::make(codec)),
         compressor_(make_compressor(codec)),
         cold_(corpus.pages() * kPageSize),
         packed_(corpus.pages()) {}
 
   void plain(std::size_t page) { (void)plain_->compress(corpus_.page(page), out_); }
+  // The same with tables elsewhere in memory: what it differs by is nobody's.
+  void again(std::size_t page) { (void)again_->compress(corpus_.page(page), out_); }
   // The payload; empty where there is none to be kept.
   std::span<const std::byte> compressed(std::size_t page) {
     if (same_filled_word(corpus_.page(page))) return {};
@@ -68,6 +71,7 @@ class Steps {
   std::unique_ptr<Device> device_;
   StreamPtr stream_;
   std::unique_ptr<Plain> plain_;
+  std::unique_ptr<Plain> again_;
   std::unique_ptr<Compressor> compressor_;
   std::vector<std::byte> cold_;
   PackedPages packed_;
@@ -86,8 +90,9 @@ int run(int argc, char** argv) {
   const auto codec = CodecSpec::parse(argc == 3 ? argv[2] : "lz4");
   if (!codec) throw std::runtime_error(codec.error());
   Steps steps(corpus, *codec);
-  constexpr std::array kNames = {"the plain library",           "and the same-filled test", "and the check",
-                                 "and a copy into cold memory", "the same, but packed",     "the device"};
+  constexpr std::array kNames = {
+      "the plain library",    "once more", "and the same-filled test", "and the check", "and a copy into cold memory",
+      "the same, but packed", "the device"};
   std::array<Spread, kNames.size()> relative;
   double plain_seconds = 0;
   for (int round = 0; round < kRounds; ++round) {
@@ -99,11 +104,12 @@ int run(int argc, char** argv) {
         });
       };
       time(0, [&](std::size_t n) { steps.plain(n); });
-      time(1, [&](std::size_t n) { (void)steps.compressed(n); });
-      time(2, [&](std::size_t n) { (void)steps.checked(n); });
-      time(3, [&](std::size_t n) { steps.copied(n); });
-      time(4, [&](std::size_t n) { steps.packed(n); });
-      time(5, [&](std::size_t n) { steps.device(n); });
+      time(1, [&](std::size_t n) { steps.again(n); });
+      time(2, [&](std::size_t n) { (void)steps.compressed(n); });
+      time(3, [&](std::size_t n) { (void)steps.checked(n); });
+      time(4, [&](std::size_t n) { steps.copied(n); });
+      time(5, [&](std::size_t n) { steps.packed(n); });
+      time(6, [&](std::size_t n) { steps.device(n); });
     }
     for (std::size_t step = 0; step < took.size(); ++step) relative[step].add(took[step] / took[0]);
     plain_seconds = took[0];

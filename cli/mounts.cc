@@ -119,6 +119,7 @@ std::vector<NbdUse> nbd_uses() {
 bool is_mount_point(const std::string& folder) {
   std::error_code error;
   const std::string whole = fs::canonical(folder, error).string();
+  if (whole == "/") return true;
   const auto mounts = parse_mountinfo(file_text("/proc/self/mountinfo"));
   return !error && std::any_of(mounts.begin(), mounts.end(), [&](const MountLine& m) { return m.folder == whole; });
 }

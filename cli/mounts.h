@@ -35,7 +35,7 @@ struct NbdUse {
 // One of them; none if it is not connected.
 [[nodiscard]] std::optional<NbdUse> nbd_use(unsigned number);
 
-// Whether something is mounted at exactly this folder.
+// Whether something is mounted at exactly this folder. The root always is, though in a chroot it may not be listed.
 [[nodiscard]] bool is_mount_point(const std::string& folder);
 
 // A file of the kernel's; as far as it can be read, since an attribute goes away under its readers with its device.
