@@ -61,6 +61,10 @@ class Decompressor {
 // One worker's context for one codec, both ways.
 class Compressor : public Decompressor {
  public:
+  // Does what the next call of compress would begin with and what needs no input: for a caller who waits for something
+  // else, as for memory.
+  virtual void prepare() {}
+
   // Compresses `in`, 1 to 4096 bytes. The result is the context's own until the next call, and empty where it would be
   // longer than `most` bytes.
   [[nodiscard]] virtual std::span<const std::byte> compress(std::span<const std::byte> in, std::size_t most) = 0;

@@ -3,7 +3,6 @@
 #include "compress/codec.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -15,38 +14,13 @@
 #include <vector>
 
 #include "tests/allocation_count.h"
+#include "tests/guarded.h"
 
 namespace uzram {
 namespace {
 
 constexpr std::size_t kPage = 4096;
 using Page = std::array<std::byte, kPage>;
-
-// Buffers of exactly n bytes before an unreadable page: an overrun kills the test, in libraries without
-// instrumentation too. One of a page's size is guarded on both sides.
-class Guarded {
- public:
-  Guarded() : map_(mmap(nullptr, 4 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
-    if (map_ == MAP_FAILED || mprotect(at(kPage), 2 * kPage, PROT_READ | PROT_WRITE) != 0) std::abort();
-  }
-  ~Guarded() { munmap(map_, 4 * kPage); }
-  Guarded(const Guarded&) = delete;
-  Guarded& operator=(const Guarded&) = delete;
-
-  // The last n bytes before the unreadable page.
-  [[nodiscard]] std::span<std::byte> room(std::size_t n) { return {at(3 * kPage - n), n}; }
-
-  // The same, with the contents of `bytes`.
-  [[nodiscard]] std::span<std::byte> copy(std::span<const std::byte> bytes) {
-    const auto to = room(bytes.size());
-    std::copy(bytes.begin(), bytes.end(), to.begin());
-    return to;
-  }
-
- private:
-  [[nodiscard]] std::byte* at(std::size_t offset) const { return static_cast<std::byte*>(map_) + offset; }
-  void* map_;
-};
 
 Page page_of(const auto& value_at) {
   Page page;
