@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -29,6 +30,7 @@
 #include "blockdev/nbd/reply_buffer.h"
 #include "blockdev/nbd/request.h"
 #include "blockdev/types.h"
+#include "compress/codec.h"
 
 namespace uzram::bench {
 namespace {
@@ -150,10 +152,10 @@ class Client {
     if (!served_.pages) return size;
     const std::uint64_t first = request.offset / kPageSize;
     for (std::uint64_t at = 0; at < request.payload; at += kPageSize) {
-      served_.pages->write(lz4_, first + at / kPageSize, ConstPage(p + kRequestBytes + at, kPageSize));
+      served_.pages->write(*lz4_, first + at / kPageSize, ConstPage(p + kRequestBytes + at, kPageSize));
     }
     for (std::uint64_t at = 0; at < returned; at += kPageSize) {
-      served_.pages->read(first + at / kPageSize, Page(data + at, kPageSize));
+      served_.pages->read(*lz4_, first + at / kPageSize, Page(data + at, kPageSize));
     }
     return size;
   }
@@ -161,7 +163,7 @@ class Client {
   const Fd socket_;
   Served& served_;
   bool structured_ = false;
-  LZ4_stream_t lz4_{};
+  std::unique_ptr<Compressor> lz4_ = make_compressor({});
   std::vector<std::byte> in_ = std::vector<std::byte>(kBufferBytes);
   std::vector<std::byte> out_ = std::vector<std::byte>(kBufferBytes);
   std::size_t received_ = 0;

@@ -3,9 +3,8 @@
 // of its length, rounded up to 64 bytes; places of one size that were given up are used again, the last one first.
 // Nothing is shared between sizes, checked, counted, moved or given back.
 //
-// Threads: one at a time; an LZ4_stream_t belongs to one.
+// Threads: one at a time.
 
-#include <lz4.h>
 #include <sys/mman.h>
 
 #include <array>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "blockdev/types.h"
+#include "compress/codec.h"
 
 namespace uzram::bench {
 
@@ -27,17 +27,15 @@ class PackedPages {
     void* const memory =
         mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::runtime_error("no memory for the packed pages");
-    memory_ = static_cast<char*>(memory);
+    memory_ = static_cast<std::byte*>(memory);
   }
   ~PackedPages() { munmap(memory_, size_); }
   PackedPages(const PackedPages&) = delete;
   PackedPages& operator=(const PackedPages&) = delete;
 
-  void write(LZ4_stream_t& state, std::size_t page, std::span<const std::byte, kPageSize> in) {
-    const auto length = static_cast<std::size_t>(
-        LZ4_compress_fast_extState(&state, reinterpret_cast<const char*>(in.data()), compressed_.data(), kPageSize,
-                                   LZ4_COMPRESSBOUND(kPageSize), 1));
-    keep(page, length >= kPageSize ? in : std::as_bytes(std::span(compressed_).first(length)));
+  void write(Compressor& codec, std::size_t page, std::span<const std::byte, kPageSize> in) {
+    const auto payload = codec.compress(in, kPageSize - 1);
+    keep(page, payload.empty() ? in : payload);
   }
 
   // Keeps what a page was compressed to, by whatever did; the page itself where it is 4096 bytes long.
@@ -50,13 +48,12 @@ class PackedPages {
   }
 
   // A page that was never written has whatever is in `out`.
-  void read(std::size_t page, std::span<std::byte, kPageSize> out) const {
+  void read(Decompressor& codec, std::size_t page, std::span<std::byte, kPageSize> out) const {
     const Kept& kept = kept_[page];
-    const int length = static_cast<int>(kept.length);
-    if (length == static_cast<int>(kPageSize)) {
-      std::memcpy(out.data(), at(kept.place), kPageSize);
-    } else if (length != 0 && LZ4_decompress_safe(at(kept.place), reinterpret_cast<char*>(out.data()), length,
-                                                  kPageSize) != static_cast<int>(kPageSize)) {
+    const std::span<const std::byte> payload(at(kept.place), kept.length);
+    if (payload.size() == kPageSize) {
+      std::memcpy(out.data(), payload.data(), kPageSize);
+    } else if (!payload.empty() && !codec.decompress(payload, out)) {
       throw std::runtime_error("a page does not decompress");
     }
   }
@@ -69,7 +66,7 @@ class PackedPages {
   };
 
   static std::size_t units(std::size_t length) { return (length + kUnit - 1) / kUnit; }
-  [[nodiscard]] char* at(std::uint32_t place) const { return memory_ + place * kUnit; }
+  [[nodiscard]] std::byte* at(std::uint32_t place) const { return memory_ + place * kUnit; }
 
   std::uint32_t take(std::size_t units) {
     std::vector<std::uint32_t>& places = given_up_[units];
@@ -85,10 +82,9 @@ class PackedPages {
 
   std::vector<Kept> kept_;
   std::array<std::vector<std::uint32_t>, kPageSize / kUnit + 1> given_up_;  // of each number of units
-  std::array<char, LZ4_COMPRESSBOUND(kPageSize)> compressed_;
   const std::size_t size_;
   std::size_t end_ = 0;  // in units
-  char* memory_ = nullptr;
+  std::byte* memory_ = nullptr;
 };
 
 }  // namespace uzram::bench

@@ -70,17 +70,17 @@ class PackedStore {
   PackedStore(const Corpus& corpus, std::size_t pages) : corpus_(corpus), packed_(pages), holds_(pages) {}
 
   void write(std::size_t page, std::size_t what) {
-    packed_.write(state_, page, corpus_.page(what));
+    packed_.write(*codec_, page, corpus_.page(what));
     holds_[page] = static_cast<std::uint32_t>(what);
   }
-  void read(std::size_t page, std::span<std::byte, kPageSize> out) { packed_.read(page, out); }
+  void read(std::size_t page, std::span<std::byte, kPageSize> out) { packed_.read(*codec_, page, out); }
   [[nodiscard]] auto wanted(std::size_t page) const { return corpus_.page(holds_[page]); }
   [[nodiscard]] std::size_t pages() const { return holds_.size(); }
 
  private:
   const Corpus& corpus_;
   PackedPages packed_;
-  LZ4_stream_t state_{};
+  std::unique_ptr<Compressor> codec_ = make_compressor({});
   std::vector<std::uint32_t> holds_;
 };
 
@@ -152,7 +152,7 @@ void size_of_device(const Corpus& corpus, std::uint64_t bytes, int rounds) {
   PackedStore small(corpus, std::min(kSmallPages, pages));
   fill(large, usable);
   fill(small, usable);
-  size_rows(", plain LZ4, packed", large, small, usable, rounds);
+  size_rows(", LZ4 alone, packed", large, small, usable, rounds);
 }
 
 void overwrites(const Corpus& corpus) {
