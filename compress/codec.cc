@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "compress/contexts.h"
+#include "compress/lz4_encoder.h"
 
 namespace uzram {
 namespace {
@@ -23,7 +24,7 @@ struct LevelRange {
 LevelRange levels_of(Algorithm algorithm) {
   switch (algorithm) {
     case Algorithm::lz4:
-      return {1, 65537, 1};  // LZ4_ACCELERATION_MAX, which lz4.h does not export
+      return {1, Lz4Encoder::kMostAcceleration, 1};
     case Algorithm::lz4hc:
       return {1, LZ4HC_CLEVEL_MAX, LZ4HC_CLEVEL_DEFAULT};
     case Algorithm::zstd:

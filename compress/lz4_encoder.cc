@@ -49,7 +49,7 @@ std::byte* put_token(std::byte* out, std::ptrdiff_t literals) {
   return put_rest(out, literals);
 }
 
-// Up to a stride more than there are is copied: a match follows, and the input's end after it.
+// Copies up to a stride more than there are: 12 bytes of input follow at least, and what is made of them.
 std::byte* put_literals(std::byte* out, const std::byte* from, std::ptrdiff_t count) {
   out = put_token(out, count);
   std::byte* const end = out + count;
@@ -69,9 +69,7 @@ std::byte* put_match(std::byte* out, std::byte* token, std::ptrdiff_t offset, st
 }
 
 std::byte* put_last_literals(std::byte* out, const std::byte* from, std::ptrdiff_t count) {
-  out = put_token(out, count);
-  std::memcpy(out, from, static_cast<std::size_t>(count));
-  return out + count;
+  return std::copy_n(from, count, put_token(out, count));
 }
 
 // Where in an input the bytes of a position were before.
@@ -115,6 +113,7 @@ class Matches {
  private:
   // By a hash of five bytes, with LZ4's multiplier.
   static std::size_t slot_of(const std::byte* at) {
+    static_assert(std::has_single_bit(Lz4Encoder::kSlots));
     constexpr unsigned kBits = std::countr_zero(Lz4Encoder::kSlots);
     return ((load<std::uint64_t>(at) << 24) * 889523592379ULL) >> (64 - kBits);
   }
@@ -132,7 +131,7 @@ class Matches {
 }  // namespace
 
 std::size_t Lz4Encoder::encode(std::span<const std::byte> in, std::span<std::byte, kRoom> room, unsigned acceleration) {
-  assert(in.size() <= kMostInput);
+  assert(in.size() <= kMostInput && acceleration >= 1 && acceleration <= kMostAcceleration);
   const std::byte* const begin = in.data();
   const std::byte* const end = begin + in.size();
   const std::byte* anchor = begin;  // behind the last match

@@ -10,19 +10,19 @@
 
 namespace uzram {
 
-// Buffers of exactly n bytes before an unreadable page: an overrun kills the test, in libraries without
-// instrumentation too. One of a page's size is guarded on both sides.
+// Buffers of exactly n bytes, up to two pages, before an unreadable page: an overrun kills the test, in libraries
+// without instrumentation too. One of a page's size, or of two, is guarded on both sides.
 class Guarded {
  public:
-  Guarded() : map_(mmap(nullptr, 4 * kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
-    if (map_ == MAP_FAILED || mprotect(at(kBytes), 2 * kBytes, PROT_READ | PROT_WRITE) != 0) std::abort();
+  Guarded() : map_(mmap(nullptr, kAll, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    if (map_ == MAP_FAILED || !open(kOneEnd - kBytes, kBytes) || !open(kTwoEnd - 2 * kBytes, 2 * kBytes)) std::abort();
   }
-  ~Guarded() { munmap(map_, 4 * kBytes); }
+  ~Guarded() { munmap(map_, kAll); }
   Guarded(const Guarded&) = delete;
   Guarded& operator=(const Guarded&) = delete;
 
-  // The last n bytes before the unreadable page.
-  [[nodiscard]] std::span<std::byte> room(std::size_t n) { return {at(3 * kBytes - n), n}; }
+  // The last n bytes before an unreadable page.
+  [[nodiscard]] std::span<std::byte> room(std::size_t n) { return {at((n <= kBytes ? kOneEnd : kTwoEnd) - n), n}; }
 
   // The same, with the contents of `bytes`.
   [[nodiscard]] std::span<std::byte> copy(std::span<const std::byte> bytes) {
@@ -32,8 +32,15 @@ class Guarded {
   }
 
  private:
-  static constexpr std::size_t kBytes = 4096;
+  static constexpr std::size_t kBytes = 4096;  // a page's
+  // One page and two of them, an unreadable one before, between and behind.
+  static constexpr std::size_t kOneEnd = 2 * kBytes;
+  static constexpr std::size_t kTwoEnd = 5 * kBytes;
+  static constexpr std::size_t kAll = 6 * kBytes;
 
+  [[nodiscard]] bool open(std::size_t offset, std::size_t bytes) {
+    return mprotect(at(offset), bytes, PROT_READ | PROT_WRITE) == 0;
+  }
   [[nodiscard]] std::byte* at(std::size_t offset) const { return static_cast<std::byte*>(map_) + offset; }
   void* map_;
 };
