@@ -139,9 +139,9 @@ IoResult Device::write(Stream& stream, ByteOffset offset, std::span<const std::b
 IoResult Device::write_page(Stream& stream, PageIndex page, ConstPage in) {
   Slot* const slot = table_.find_or_make(page);
   if (slot == nullptr) return tl::unexpected(IoError::no_space);
-  // The slot, what freeing the old page needs, and its place may each be in no cache, and each is known by the one before it:
-  // they are fetched while the compressor gets ready, while it is at work, and while it is at work on the next page,
-  // which may be written there. A racing writer makes this useless, never wrong.
+  // The slot, what freeing the old page needs, and its place may each be in no cache, and each is known by the one
+  // before it: they are fetched while the compressor gets ready, while it is at work, and while it is at work on the
+  // next page, which may be written there. A racing writer makes this useless, never wrong.
   __builtin_prefetch(slot, 1);
   stream.compressor->prepare();
   const SlotValue old(slot->load(std::memory_order_relaxed));
