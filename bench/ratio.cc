@@ -172,21 +172,23 @@ void against_plain(PageArena& arena, const Corpus& corpus, const CodecSpec& code
 
 // The time from the first thread's start until both have done their half, each on a processor of its own where there
 // are two. They look at the clock themselves: who waits for them has no processor while they are at work.
-double time_of_two(std::size_t pages, const std::function<void(std::size_t, std::size_t, unsigned)>& job) {
+double time_of_two(std::size_t first, std::size_t end,
+                   const std::function<void(std::size_t, std::size_t, unsigned)>& job) {
   const std::vector<int> all = processors();
   std::barrier ready(2);
   std::array<double, 2> begun{};
   std::array<double, 2> ended{};
-  const auto half = [&](std::size_t first, std::size_t end, unsigned worker) {
+  const auto half = [&](std::size_t from, std::size_t to, unsigned worker) {
     move_to(all[worker % all.size()]);
     ready.arrive_and_wait();
     begun[worker] = seconds(CLOCK_MONOTONIC);
-    job(first, end, worker);
+    job(from, to, worker);
     ended[worker] = seconds(CLOCK_MONOTONIC);
   };
   {
-    const std::jthread low(half, 0, pages / 2, 0);
-    const std::jthread high(half, pages / 2, pages, 1);
+    const std::size_t middle = first + (end - first) / 2;
+    const std::jthread low(half, first, middle, 0);
+    const std::jthread high(half, middle, end, 1);
   }
   return std::ranges::max(ended) - std::ranges::min(begun);
 }
@@ -197,23 +199,35 @@ struct Contender {
   std::function<void(std::size_t first, std::size_t end, unsigned worker)> job;
 };
 
-// The contenders in turns: with one thread, and with two.
+// The contenders in turns, with one thread and with two; the last is the device, and what it gains is set beside what
+// the one before it gains at the same time: a machine whose processors share a core at times gives less to both. In
+// parts, since machines change in less time than a round takes.
 void scale(int rounds, std::size_t pages, const std::vector<Contender>& contenders) {
+  constexpr int kParts = 8;
+  const std::size_t part = pages / kParts;
   std::vector<Comparison> rows(contenders.size());
-  for (int round = 0; round < rounds; ++round) {
+  Spread of_plain;
+  for (int turn = 0; turn < rounds * kParts; ++turn) {
+    const std::size_t first = static_cast<std::size_t>(turn % kParts) * part;
+    const std::size_t middle = first + part / 2;
+    std::vector<double> gains;
     for (std::size_t i = 0; i < contenders.size(); ++i) {
       const auto& job = contenders[i].job;
       // The same work with the same two workers' streams, one half after the other.
       const auto both_halves = [&] {
-        job(0, pages / 2, 0);
-        job(pages / 2, pages, 1);
+        job(first, middle, 0);
+        job(middle, first + part, 1);
       };
       const auto one = [&](std::size_t) { return time_of(CLOCK_MONOTONIC, both_halves); };
-      const auto two = [&](std::size_t) { return time_of_two(pages, job); };
-      rows[i].add_round(round, 1, one, two);
+      const auto two = [&](std::size_t) { return time_of_two(first, first + part, job); };
+      gains.push_back(rows[i].add_round(turn / kParts + turn, 1, one, two));
     }
+    of_plain.add(gains.back() / gains[gains.size() - 2]);
   }
-  for (std::size_t i = 0; i < contenders.size(); ++i) print_row(contenders[i].what, rows[i], pages);
+  for (std::size_t i = 0; i < contenders.size(); ++i) print_row(contenders[i].what, rows[i], part);
+  std::printf("%-34s %7s %7s %8.3f   %.3f-%.3f\n", "  gain / that of the row above", "", "", of_plain.median(),
+              of_plain.at(0.25), of_plain.at(0.75));
+  std::fflush(stdout);
 }
 
 void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec, int rounds) {
@@ -238,8 +252,7 @@ void two_threads(PageArena& arena, const Corpus& corpus, const CodecSpec& codec,
   };
   // Each worker's memory exists, as that of the stores does.
   for (PlainStore* s : {&plain, &plain_one_class}) {
-    s->keep(0, pages / 2, 0);
-    s->keep(pages / 2, pages, 1);
+    for (const unsigned worker : {0U, 1U}) s->keep(0, pages, worker);
   }
   scale(rounds, pages,
         {{"plain write, two threads", writes(plain)},

@@ -42,9 +42,9 @@ struct Comparison {
   Spread seconds_b;
   Spread a_over_b;  // above 1 where B is faster
 
-  // `time_a(slice)` and `time_b(slice)` do one slice of the job and return the seconds it took.
+  // `time_a(slice)` and `time_b(slice)` do one slice of the job and return the seconds it took. The round's A over B.
   template <class A, class B>
-  void add_round(int round, std::size_t slices, const A& time_a, const B& time_b) {
+  double add_round(int round, std::size_t slices, const A& time_a, const B& time_b) {
     double a = 0;
     double b = 0;
     for (std::size_t slice = 0; slice < slices; ++slice) {
@@ -56,6 +56,7 @@ struct Comparison {
     seconds_a.add(a);
     seconds_b.add(b);
     a_over_b.add(a / b);
+    return a / b;
   }
 };
 
