@@ -30,7 +30,38 @@ using Random = std::mt19937_64;
 // LZ4 makes this or less of the pages that the large device holds, so that 16 GiB of them fit this machine.
 constexpr std::size_t kMostLength = kPageSize / 6;
 
-// A device whose pages are a corpus's; which page holds which is remembered.
+// Which page of the corpus each page holds. What is written is noted one behind the other and looked up later: a store
+// to a random place of a large table would cost a timed write what it asks memory for itself.
+class Contents {
+ public:
+  explicit Contents(std::size_t pages) : holds_(pages) {}
+  void note(std::size_t page, std::size_t what) {
+    if (noted_.size() == kMostNoted) look_up();
+    noted_.push_back({static_cast<std::uint32_t>(page), static_cast<std::uint32_t>(what)});
+  }
+  [[nodiscard]] std::size_t pages() const { return holds_.size(); }
+  [[nodiscard]] const std::vector<std::uint32_t>& holds() {
+    look_up();
+    return holds_;
+  }
+
+ private:
+  struct Note {
+    std::uint32_t page = 0;
+    std::uint32_t what = 0;
+  };
+  static constexpr std::size_t kMostNoted = 1 << 20;
+
+  void look_up() {
+    for (const Note& note : noted_) holds_[note.page] = note.what;
+    noted_.clear();
+  }
+
+  std::vector<std::uint32_t> holds_;
+  std::vector<Note> noted_;
+};
+
+// A device whose pages are a corpus's.
 class Store {
  public:
   Store(PageArena& arena, const Corpus& corpus, std::size_t pages, std::uint8_t number = 0)
@@ -38,22 +69,22 @@ class Store {
         device_(Device::create(arena, {.name = "bench", .size = pages * kPageSize}, {.number = number, .sequence = 0})
                     .value()),
         stream_(device_->make_stream()),
-        holds_(pages) {}
+        contents_(pages) {}
 
   void write(std::size_t page, std::size_t what) {
     ensure(device_->write(*stream_, ByteOffset{page * kPageSize}, corpus_.page(what)).has_value(), "a page is written");
-    holds_[page] = static_cast<std::uint32_t>(what);
+    contents_.note(page, what);
   }
   void read(std::size_t page, std::span<std::byte, kPageSize> out) {
     ensure(device_->read(*stream_, ByteOffset{page * kPageSize}, out).has_value(), "a page is read");
   }
-  [[nodiscard]] auto wanted(std::size_t page) const { return corpus_.page(holds_[page]); }
+  [[nodiscard]] auto wanted(std::size_t page) { return corpus_.page(contents_.holds()[page]); }
   void fill_as(const std::vector<std::uint32_t>& holds) {
     for (std::size_t page = 0; page < holds.size(); ++page) write(page, holds[page]);
   }
 
-  [[nodiscard]] std::size_t pages() const { return holds_.size(); }
-  [[nodiscard]] const std::vector<std::uint32_t>& holds() const { return holds_; }
+  [[nodiscard]] std::size_t pages() const { return contents_.pages(); }
+  [[nodiscard]] const std::vector<std::uint32_t>& holds() { return contents_.holds(); }
   [[nodiscard]] double pool_pages() const { return static_cast<double>(device_->pool().stats().pages); }
   Device& device() { return *device_; }
 
@@ -61,27 +92,27 @@ class Store {
   const Corpus& corpus_;
   std::unique_ptr<Device> device_;
   StreamPtr stream_;
-  std::vector<std::uint32_t> holds_;
+  Contents contents_;
 };
 
 // What a device of any design would do at least.
 class PackedStore {
  public:
-  PackedStore(const Corpus& corpus, std::size_t pages) : corpus_(corpus), packed_(pages), holds_(pages) {}
+  PackedStore(const Corpus& corpus, std::size_t pages) : corpus_(corpus), packed_(pages), contents_(pages) {}
 
   void write(std::size_t page, std::size_t what) {
     packed_.write(*codec_, page, corpus_.page(what));
-    holds_[page] = static_cast<std::uint32_t>(what);
+    contents_.note(page, what);
   }
   void read(std::size_t page, std::span<std::byte, kPageSize> out) { packed_.read(*codec_, page, out); }
-  [[nodiscard]] auto wanted(std::size_t page) const { return corpus_.page(holds_[page]); }
-  [[nodiscard]] std::size_t pages() const { return holds_.size(); }
+  [[nodiscard]] auto wanted(std::size_t page) { return corpus_.page(contents_.holds()[page]); }
+  [[nodiscard]] std::size_t pages() const { return contents_.pages(); }
 
  private:
   const Corpus& corpus_;
   PackedPages packed_;
   std::unique_ptr<Compressor> codec_ = make_compressor({});
-  std::vector<std::uint32_t> holds_;
+  Contents contents_;
 };
 
 template <class Pages>
