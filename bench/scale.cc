@@ -30,19 +30,24 @@ using Random = std::mt19937_64;
 // LZ4 makes this or less of the pages that the large device holds, so that 16 GiB of them fit this machine.
 constexpr std::size_t kMostLength = kPageSize / 6;
 
-// Which page of the corpus each page holds. What is written is noted one behind the other and looked up later: a store
+// Which page of the corpus each page holds. What is written is noted one behind the other and entered later: a store
 // to a random place of a large table would cost a timed write what it asks memory for itself.
 class Contents {
  public:
   explicit Contents(std::size_t pages) : holds_(pages) {}
   void note(std::size_t page, std::size_t what) {
-    if (noted_.size() == kMostNoted) look_up();
+    if (noted_.size() == kMostNoted) settle();
     noted_.push_back({static_cast<std::uint32_t>(page), static_cast<std::uint32_t>(what)});
   }
   [[nodiscard]] std::size_t pages() const { return holds_.size(); }
   [[nodiscard]] const std::vector<std::uint32_t>& holds() {
-    look_up();
+    settle();
     return holds_;
+  }
+  // For who is about to time fewer than kMostNoted writes.
+  void settle() {
+    for (const Note& note : noted_) holds_[note.page] = note.what;
+    noted_.clear();
   }
 
  private:
@@ -51,11 +56,6 @@ class Contents {
     std::uint32_t what = 0;
   };
   static constexpr std::size_t kMostNoted = 1 << 20;
-
-  void look_up() {
-    for (const Note& note : noted_) holds_[note.page] = note.what;
-    noted_.clear();
-  }
 
   std::vector<std::uint32_t> holds_;
   std::vector<Note> noted_;
@@ -79,6 +79,7 @@ class Store {
     ensure(device_->read(*stream_, ByteOffset{page * kPageSize}, out).has_value(), "a page is read");
   }
   [[nodiscard]] auto wanted(std::size_t page) { return corpus_.page(contents_.holds()[page]); }
+  void settle() { contents_.settle(); }
   void fill_as(const std::vector<std::uint32_t>& holds) {
     for (std::size_t page = 0; page < holds.size(); ++page) write(page, holds[page]);
   }
@@ -106,6 +107,7 @@ class PackedStore {
   }
   void read(std::size_t page, std::span<std::byte, kPageSize> out) { packed_.read(*codec_, page, out); }
   [[nodiscard]] auto wanted(std::size_t page) { return corpus_.page(contents_.holds()[page]); }
+  void settle() { contents_.settle(); }
   [[nodiscard]] std::size_t pages() const { return contents_.pages(); }
 
  private:
@@ -144,6 +146,7 @@ void size_rows(Store& large, Store& small, PackedStore& packed_large, PackedStor
   Random random(1);
   const auto row = [&](const std::string& what, const auto& operation) {
     const auto time = [&](auto& pages) {
+      pages.settle();
       return time_of(CLOCK_THREAD_CPUTIME_ID, [&] {
         for (std::size_t i = 0; i < kOperations; ++i) operation(pages, random() % pages.pages());
       });
