@@ -12,6 +12,7 @@
 #include <memory>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "allocator/ensure.h"
@@ -170,9 +171,10 @@ void against_plain(PageArena& arena, const Corpus& corpus, const CodecSpec& code
   for (Store* s : {&store, &unchecked, fresh.get()}) s->verify();
 }
 
-// The time from the first thread's start until both have done their half, each on a processor of its own where there
-// are two. They look at the clock themselves: who waits for them has no processor while they are at work.
-double time_of_two(std::size_t first, std::size_t end,
+// The time from the first thread's start until both have done their half, [first, middle) and [middle, end), each on a
+// processor of its own where there are two. They look at the clock themselves: who waits for them has no processor
+// while they are at work.
+double time_of_two(std::size_t first, std::size_t middle, std::size_t end,
                    const std::function<void(std::size_t, std::size_t, unsigned)>& job) {
   const std::vector<int> all = processors();
   std::barrier ready(2);
@@ -186,7 +188,6 @@ double time_of_two(std::size_t first, std::size_t end,
     ended[worker] = seconds(CLOCK_MONOTONIC);
   };
   {
-    const std::size_t middle = first + (end - first) / 2;
     const std::jthread low(half, first, middle, 0);
     const std::jthread high(half, middle, end, 1);
   }
@@ -207,22 +208,26 @@ void scale(int rounds, std::size_t pages, const std::vector<Contender>& contende
   const std::size_t part = pages / kParts;
   std::vector<Comparison> rows(contenders.size());
   Spread of_plain;
-  for (int turn = 0; turn < rounds * kParts; ++turn) {
-    const std::size_t first = static_cast<std::size_t>(turn % kParts) * part;
-    const std::size_t middle = first + part / 2;
-    std::vector<double> gains;
-    for (std::size_t i = 0; i < contenders.size(); ++i) {
-      const auto& job = contenders[i].job;
-      // The same work with the same two workers' streams, one half after the other.
-      const auto both_halves = [&] {
-        job(first, middle, 0);
-        job(middle, first + part, 1);
-      };
-      const auto one = [&](std::size_t) { return time_of(CLOCK_MONOTONIC, both_halves); };
-      const auto two = [&](std::size_t) { return time_of_two(first, first + part, job); };
-      gains.push_back(rows[i].add_round(turn / kParts + turn, 1, one, two));
+  for (int round = 0; round < rounds; ++round) {
+    for (int n = 0; n < kParts; ++n) {
+      const std::size_t first = static_cast<std::size_t>(n) * part;
+      const std::size_t middle = first + part / 2;
+      const std::size_t end = first + part;
+      double gain = 0;
+      double gain_before = 0;
+      for (std::size_t i = 0; i < contenders.size(); ++i) {
+        const auto& job = contenders[i].job;
+        // The same work with the same two workers' streams, one half after the other.
+        const auto both_halves = [&] {
+          job(first, middle, 0);
+          job(middle, end, 1);
+        };
+        const auto one = [&](std::size_t) { return time_of(CLOCK_MONOTONIC, both_halves); };
+        const auto two = [&](std::size_t) { return time_of_two(first, middle, end, job); };
+        gain_before = std::exchange(gain, rows[i].add_round(round + n, 1, one, two));
+      }
+      of_plain.add(gain / gain_before);
     }
-    of_plain.add(gains.back() / gains[gains.size() - 2]);
   }
   for (std::size_t i = 0; i < contenders.size(); ++i) print_row(contenders[i].what, rows[i], part);
   std::printf("%-34s %7s %7s %8.3f   %.3f-%.3f\n", "  gain / that of the row above", "", "", of_plain.median(),

@@ -34,7 +34,7 @@ constexpr std::size_t kMostLength = kPageSize / 6;
 // to a random place of a large table would cost a timed write what it asks memory for itself.
 class Contents {
  public:
-  explicit Contents(std::size_t pages) : holds_(pages) {}
+  Contents(const Corpus& corpus, std::size_t pages) : corpus_(corpus), holds_(pages) {}
   void note(std::size_t page, std::size_t what) {
     if (noted_.size() == kMostNoted) settle();
     noted_.push_back({static_cast<std::uint32_t>(page), static_cast<std::uint32_t>(what)});
@@ -44,6 +44,7 @@ class Contents {
     settle();
     return holds_;
   }
+  [[nodiscard]] auto wanted(std::size_t page) { return corpus_.page(holds()[page]); }
   // For who is about to time fewer than kMostNoted writes.
   void settle() {
     for (const Note& note : noted_) holds_[note.page] = note.what;
@@ -57,6 +58,7 @@ class Contents {
   };
   static constexpr std::size_t kMostNoted = 1 << 20;
 
+  const Corpus& corpus_;
   std::vector<std::uint32_t> holds_;
   std::vector<Note> noted_;
 };
@@ -69,7 +71,7 @@ class Store {
         device_(Device::create(arena, {.name = "bench", .size = pages * kPageSize}, {.number = number, .sequence = 0})
                     .value()),
         stream_(device_->make_stream()),
-        contents_(pages) {}
+        contents_(corpus, pages) {}
 
   void write(std::size_t page, std::size_t what) {
     ensure(device_->write(*stream_, ByteOffset{page * kPageSize}, corpus_.page(what)).has_value(), "a page is written");
@@ -78,14 +80,12 @@ class Store {
   void read(std::size_t page, std::span<std::byte, kPageSize> out) {
     ensure(device_->read(*stream_, ByteOffset{page * kPageSize}, out).has_value(), "a page is read");
   }
-  [[nodiscard]] auto wanted(std::size_t page) { return corpus_.page(contents_.holds()[page]); }
-  void settle() { contents_.settle(); }
   void fill_as(const std::vector<std::uint32_t>& holds) {
     for (std::size_t page = 0; page < holds.size(); ++page) write(page, holds[page]);
   }
 
   [[nodiscard]] std::size_t pages() const { return contents_.pages(); }
-  [[nodiscard]] const std::vector<std::uint32_t>& holds() { return contents_.holds(); }
+  Contents& contents() { return contents_; }
   [[nodiscard]] double pool_pages() const { return static_cast<double>(device_->pool().stats().pages); }
   Device& device() { return *device_; }
 
@@ -99,16 +99,15 @@ class Store {
 // What a device of any design would do at least.
 class PackedStore {
  public:
-  PackedStore(const Corpus& corpus, std::size_t pages) : corpus_(corpus), packed_(pages), contents_(pages) {}
+  PackedStore(const Corpus& corpus, std::size_t pages) : corpus_(corpus), packed_(pages), contents_(corpus, pages) {}
 
   void write(std::size_t page, std::size_t what) {
     packed_.write(*codec_, page, corpus_.page(what));
     contents_.note(page, what);
   }
   void read(std::size_t page, std::span<std::byte, kPageSize> out) { packed_.read(*codec_, page, out); }
-  [[nodiscard]] auto wanted(std::size_t page) { return corpus_.page(contents_.holds()[page]); }
-  void settle() { contents_.settle(); }
   [[nodiscard]] std::size_t pages() const { return contents_.pages(); }
+  Contents& contents() { return contents_; }
 
  private:
   const Corpus& corpus_;
@@ -121,7 +120,7 @@ template <class Pages>
 void verify(Pages& pages, std::size_t page) {
   std::array<std::byte, kPageSize> bytes;
   pages.read(page, bytes);
-  ensure(std::ranges::equal(bytes, pages.wanted(page)), "a page is read back as it was written");
+  ensure(std::ranges::equal(bytes, pages.contents().wanted(page)), "a page is read back as it was written");
 }
 
 // The corpus's pages that LZ4 makes kMostLength of or less.
@@ -146,7 +145,7 @@ void size_rows(Store& large, Store& small, PackedStore& packed_large, PackedStor
   Random random(1);
   const auto row = [&](const std::string& what, const auto& operation) {
     const auto time = [&](auto& pages) {
-      pages.settle();
+      pages.contents().settle();
       return time_of(CLOCK_THREAD_CPUTIME_ID, [&] {
         for (std::size_t i = 0; i < kOperations; ++i) operation(pages, random() % pages.pages());
       });
@@ -213,7 +212,7 @@ void overwrites(const Corpus& corpus) {
   std::printf("\n%-34s %8s %8s %8s\n", "pages of the pool", "aged", "fresh", "ratio");
   const auto row = [&](const char* what) {
     Store fresh(arena, corpus, corpus.pages(), 1);
-    fresh.fill_as(store.holds());
+    fresh.fill_as(store.contents().holds());
     std::printf("%-34s %8.0f %8.0f %8.3f\n", what, store.pool_pages(), fresh.pool_pages(),
                 store.pool_pages() / fresh.pool_pages());
   };
