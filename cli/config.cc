@@ -13,6 +13,7 @@
 #include "cli/device_settings.h"
 #include "cli/sandbox.h"
 #include "cli/size_expression.h"
+#include "cli/switch.h"
 #include "cli/version.h"
 
 namespace uzram {
@@ -65,7 +66,7 @@ void add_daemon_options(CLI::App& app, Call& call) {
       ->type_name("N")
       ->check(CLI::Range(0, 65535).description(""));
   app.add_option("--host", call.host, "What TCP listens on; default 127.0.0.1")->type_name("H")->check(kNotEmpty);
-  app.add_flag("--allow-insecure", call.allow_insecure, "Let --host be other than loopback without --tls-require");
+  add_switch(app, "--allow-insecure", call.allow_insecure, "Let --host be other than loopback without --tls-require");
   app.add_option("--tls-certificates", nbd.tls.certificates,
                  "Offer TLS, with the ca-cert.pem, server-cert.pem and server-key.pem of this folder")
       ->type_name("DIR")
@@ -73,8 +74,8 @@ void add_daemon_options(CLI::App& app, Call& call) {
   app.add_option("--tls-psk", nbd.tls.psk_file, "Offer TLS, with the keys of this file: a line is name:hexadecimal key")
       ->type_name("FILE")
       ->check(kNotEmpty);
-  app.add_flag("--tls-require", nbd.tls.require, "Serve TCP clients with TLS only");
-  app.add_flag("--tls-verify-peer", nbd.tls.verify_peer, "Demand of TLS clients a certificate of the CA, or a key");
+  add_switch(app, "--tls-require", nbd.tls.require, "Serve TCP clients with TLS only");
+  add_switch(app, "--tls-verify-peer", nbd.tls.verify_peer, "Demand of TLS clients a certificate of the CA, or a key");
   add_export_options(app, call.exported);
   app.add_option_function<std::string>(
          "--group",
@@ -89,11 +90,11 @@ void add_daemon_options(CLI::App& app, Call& call) {
   app.add_option("--control", call.config.control_path, "The control endpoint's socket; default control.sock")
       ->type_name("PATH")
       ->check(kNotEmpty);
-  app.add_flag("--swap-safe", call.config.swap_safe,
-               "Be safe for this machine's own swap: lock all memory, and never ask for more than the reserve");
+  add_switch(app, "--swap-safe", call.config.swap_safe,
+             "Be safe for this machine's own swap: lock all memory, and never ask for more than the reserve");
   add_size(app, "--reserve", call.config.reserve, "Memory for the data of all devices that is taken at the start");
-  app.add_flag(
-      "--grow", call.config.grow,
+  add_switch(
+      app, "--grow", call.config.grow,
       "With --swap-safe: take and lock more than the reserve, in advance, while the machine has memory to spare");
   app.add_option("--backing", call.config.backing,
                  "A file or disk that pages can be written back to: see uzramctl set DEV writeback")
@@ -105,13 +106,13 @@ void add_daemon_options(CLI::App& app, Call& call) {
                  "Keep what is stored in this tmpfs folder, for the daemon that comes next")
       ->type_name("DIR")
       ->check(kNotEmpty);
-  app.add_flag("--supervise", call.config.supervise,
-               "Keep what is stored in a parent process, which starts the daemon again when it dies");
+  add_switch(app, "--supervise", call.config.supervise,
+             "Keep what is stored in a parent process, which starts the daemon again when it dies");
   app.add_option("--user", call.config.user, "Become this user once everything is set up; for root")
       ->type_name("NAME")
       ->check(kNotEmpty);
-  app.add_flag("--takeover", call.config.takeover,
-               "Take devices, sockets and clients over from the daemon that runs, which ends");
+  add_switch(app, "--takeover", call.config.takeover,
+             "Take devices, sockets and clients over from the daemon that runs, which ends");
   app.add_option("--run", call.config.run,
                  "Run a shell command with $uri set, stop when it ends, and exit with its status")
       ->type_name("CMD")

@@ -4,6 +4,7 @@
 
 #include "cli/device_info.h"
 #include "cli/size_expression.h"
+#include "cli/switch.h"
 
 namespace uzram {
 namespace {
@@ -42,7 +43,7 @@ void add_device_options(CLI::App& app, DeviceSettings& settings) {
                  "Pages in a zspage: 4 (default), by the documented rule; 5..16, by today's kernel's")
       ->type_name("N")
       ->check(CLI::Range(kDocumentedChain, kMaxChain).description(""));
-  app.add_flag("--no-check", settings.no_check, "Store no checksum with each page, and verify none");
+  add_switch(app, "--no-check", settings.no_check, "Store no checksum with each page, and verify none");
 }
 
 DeviceOptions device_options(std::string name, const DeviceSettings& own, const DeviceSettings& fallback) {
@@ -57,7 +58,7 @@ DeviceOptions device_options(std::string name, const DeviceSettings& own, const 
 }
 
 void add_export_options(CLI::App& app, ExportSettings& settings) {
-  app.add_flag("--read-only", settings.read_only, "Refuse every write");
+  add_switch(app, "--read-only", settings.read_only, "Refuse every write");
   const auto parse = [](const std::string& text) {
     return nbd::parse_identities(text).map_error([](const Error& e) { return e.message; });
   };
