@@ -8,7 +8,7 @@ namespace {
 constexpr const char* kWords = "one of yes, true, on, 1, no, false, off, 0";
 
 std::optional<bool> read_switch(const std::string& text) {
-  const std::string word = CLI::detail::to_lower(text);
+  const std::string word = CLI::ignore_case(text);
   for (const char* on : {"1", "yes", "true", "on"}) {
     if (word == on) return true;
   }
